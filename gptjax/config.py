@@ -1,0 +1,386 @@
+"""The configuration of a run: frozen dataclasses, complete, checked at birth, hashable, and the same after a round trip
+through JSON.
+
+A choice (which tokenizer, model, objective, optimizer, schedule) is a subclass of one of the `...Config` bases here. It
+lives in the file of what it builds, so that a new idea is one new file; JSON names it by its qualified name.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import json
+import sys
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    import optax
+
+    from gptjax.types import Model, Objective, RowSource, TokenSplit
+
+C = TypeVar("C", bound="Config")
+
+
+class ConfigError(ValueError):
+    """A user's mistake in a configuration; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A frozen dataclass whose fields hold what their annotations say; raises `ConfigError` otherwise."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if hints[item.name] is float and type(value) is int:
+                object.__setattr__(self, item.name, value := float(value))
+            if not _fits(value, hints[item.name]):
+                raise ConfigError(f"{item.name}={value!r} is not {_spell(hints[item.name])}")
+        self.check()
+
+    def check(self) -> None:
+        """Raise `ConfigError` where fields contradict each other or are out of range."""
+
+    def require(self, holds: bool, message: str) -> None:
+        """Raise `ConfigError(message)` unless `holds`."""
+        if not holds:
+            raise ConfigError(message)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return any(value == a and type(value) is type(a) for a in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, a) for a in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(v, arguments[0]) for v in value)
+    if hint in (int, float):
+        return type(value) is hint
+    return isinstance(value, hint)
+
+
+def _spell(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
+    return getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+# --- JSON ---
+
+
+def to_json(config: Any) -> Any:
+    """The config as plain JSON values; a nested config carries its qualified class name under "type"."""
+    if isinstance(config, Config):
+        fields = {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        return {"type": f"{type(config).__module__}.{type(config).__qualname__}", **fields}
+    return [to_json(v) for v in config] if isinstance(config, tuple) else config
+
+
+def from_json(value: Any, where: str = "config") -> Any:
+    """The config that `to_json` wrote; unknown or missing fields raise `ConfigError` and name the nearest right one."""
+    if isinstance(value, list):
+        return tuple(from_json(v, f"{where}[{i}]") for i, v in enumerate(value))
+    if not isinstance(value, dict):
+        return value
+    cls = _config_class(value.get("type"), where)
+    names = [f.name for f in dataclasses.fields(cls)]
+    given = {k: v for k, v in value.items() if k != "type"}
+    for name in given:
+        if name not in names:
+            raise ConfigError(f"{where}: unknown field {name!r}{nearest(name, names)}; fields are {', '.join(names)}")
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise ConfigError(f"{where}: field {missing[0]!r} of {cls.__name__} is missing")
+    try:
+        return cls(**{k: from_json(v, f"{where}.{k}") for k, v in given.items()})
+    except ConfigError as error:
+        raise error if str(error).startswith(where) else ConfigError(f"{where}: {error}") from None
+
+
+def _config_class(name: Any, where: str) -> type[Config]:
+    """Only classes of gptjax itself, or of modules that the caller has already imported: a file cannot load code."""
+    module, _, attribute = str(name).rpartition(".")
+    if module.startswith("gptjax."):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    found = getattr(sys.modules.get(module), attribute, None)
+    if not (isinstance(found, type) and issubclass(found, Config)):
+        raise ConfigError(f"{where}: type {name!r} is not a configuration class of gptjax or of an imported module")
+    return found
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """`", did you mean 'width'?"`, or nothing where no name is near."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+# --- the parts of a run ---
+
+
+@dataclass(frozen=True)
+class Corpus(Config):
+    """One source of text, and its share of the training rows."""
+
+    source: str = "stdlib"
+    """Text, JSONL or Parquet file, a folder or glob of them, hf://name[/config][:split], or stdlib (Python's own)."""
+    weight: float = 1.0
+    """Relative share of the training rows that come from this corpus."""
+
+    def check(self) -> None:
+        self.require(self.source != "", "source is empty; name a file, a folder, a glob, hf://NAME or stdlib")
+        self.require(self.weight > 0, f"weight={self.weight} must be positive")
+
+
+@dataclass(frozen=True)
+class Data(Config):
+    """Which text is trained on, which is held out, and how documents become rows."""
+
+    corpora: tuple[Corpus, ...] = (Corpus(),)
+    """The corpora; more than one is a weighted mixture."""
+    validation: str | None = None
+    """A source of its own for validation; None holds out part of the corpora."""
+    split: Literal["document", "position"] = "document"
+    """Hold out whole documents by hash, or the last part of the text by position."""
+    validation_fraction: float = 0.1
+    """Share of the documents, or of the characters, held out; unused where validation is a source."""
+    packing: Literal["contiguous", "documents"] = "contiguous"
+    """contiguous: rows cut from the running text (GPT-1); documents: whole documents, best fit, masked apart."""
+
+    def check(self) -> None:
+        self.require(len(self.corpora) > 0, "corpora is empty; name at least one source")
+        f = self.validation_fraction
+        self.require(0 <= f < 1, f"validation_fraction={f} is not in [0, 1)")
+
+
+@dataclass(frozen=True)
+class TokenizerConfig(Config):
+    """What every tokenizer has: its document policy and the padding of its vocabulary. Subclasses build it."""
+
+    bos: bool = False
+    """Put a beginning-of-text token before every document."""
+    eos: bool = True
+    """Put an end-of-text token after every document."""
+    pad_vocab_multiple: int = 1
+    """Round the model's vocabulary up to a multiple of this (128 suits GPU and TPU); padding is never predicted."""
+
+    def check(self) -> None:
+        self.require(self.pad_vocab_multiple > 0, f"pad_vocab_multiple={self.pad_vocab_multiple} must be positive")
+
+    def build(self, documents: Any) -> Any:
+        """The `gptjax.data.tokenizers.Tokenizer`; `documents()` iterates over training text, for those that learn."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ModelConfig(Config):
+    """A model family; subclasses have the fields and build the pure functions."""
+
+    def build(self, vocab_size: int, padded_vocab_size: int) -> "Model":
+        """The pure functions for ids in [0, vocab_size); the arrays have padded_vocab_size rows."""
+        raise NotImplementedError
+
+    def parameter_count(self, vocab_size: int) -> int:
+        """Number of trained scalars for a vocabulary of this size, padding included if counted in vocab_size."""
+        raise NotImplementedError
+
+    def flops_per_token(self, vocab_size: int, tokens: int) -> tuple[float, float]:
+        """Training FLOPs per token at rows of `tokens`: (whole attention square, causal half only)."""
+        raise NotImplementedError
+
+
+class Sources(typing.NamedTuple):
+    """What an objective trains on and is judged by."""
+
+    train: "tuple[RowSource, ...]"
+    weights: tuple[float, ...]
+    """Share of the training rows for each training source."""
+    validation: "RowSource | None"
+    """Rows of the held-out split, each once."""
+    split: "TokenSplit | None"
+    """The held-out split as running tokens, where the objective judges it so."""
+    identity: str
+    """SHA-256 of all that was read: a run continues only on the same data."""
+    notes: tuple[str, ...]
+    """What the user must know: rows left out, tokens dropped, with counts."""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig(Config):
+    """What is learnt; subclasses build the loss and find the rows."""
+
+    def specials(self) -> tuple[str, ...]:
+        """Names of tokens beyond the tokenizer's own, that this objective adds behind the vocabulary."""
+        return ()
+
+    def build(self, model: "Model", tokenizer: Any) -> "Objective":
+        """The objective over this model."""
+        raise NotImplementedError
+
+    def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
+        """Training and validation rows of `context` + 1 tokens; `cache` is a folder for what is worth keeping."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ScheduleConfig(Config):
+    """Learning rate over the run, as a fraction of its peak; subclasses build it."""
+
+    def build(self, steps: int) -> "optax.Schedule":
+        """`schedule(step) -> fraction of the peak` over `steps` updates."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Config):
+    """An update rule and its peak learning rate; subclasses build it."""
+
+    def build(self, schedule: "optax.Schedule") -> "optax.GradientTransformation":
+        """The Optax transformation; `schedule` scales the peak learning rate."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Evaluation(Config):
+    """Judging the held-out split during training."""
+
+    every_steps: int = 500
+    """Updates between evaluations; there is always one after the last update."""
+    stride: int | None = None
+    """Tokens between the windows of the held-out text; None is the context (each window starts afresh)."""
+    rows: int = 32
+    """Rows judged at once."""
+    max_tokens: int | None = None
+    """Judge only this many tokens from the start of the split; None judges all of it."""
+
+    def check(self) -> None:
+        self.require(self.every_steps > 0, f"every_steps={self.every_steps} must be positive")
+        self.require(self.stride is None or self.stride > 0, f"stride={self.stride} must be positive")
+        self.require(self.rows > 0, f"rows={self.rows} must be positive")
+
+
+@dataclass(frozen=True)
+class Checkpoints(Config):
+    """When the state is saved, and what is kept."""
+
+    every_steps: int = 500
+    """Updates between checkpoints; there is always one after the last update."""
+    keep_last: int = 2
+    """Newest checkpoints kept."""
+    keep_best: str | None = None
+    """Evaluation metric, smaller is better (nats_per_token); the best checkpoint by it is kept as well."""
+
+    def check(self) -> None:
+        self.require(self.every_steps > 0, f"every_steps={self.every_steps} must be positive")
+        self.require(self.keep_last > 0, f"keep_last={self.keep_last} must be positive")
+
+
+@dataclass(frozen=True)
+class Mesh(Config):
+    """How devices are laid out; never part of what a run is, so a run continues on another number of them."""
+
+    data: int | None = None
+    """Devices along which rows are split; None takes all that fsdp and tensor leave."""
+    fsdp: int = 1
+    """Devices along which rows, parameters and optimizer state are split."""
+    tensor: int = 1
+    """Devices along which heads, MLP width and vocabulary are split."""
+
+    def check(self) -> None:
+        for name in ("data", "fsdp", "tensor"):
+            value = getattr(self, name)
+            self.require(value is None or value > 0, f"{name}={value} must be positive")
+
+
+@dataclass(frozen=True)
+class Run(Config):
+    """Everything that determines a run, and where it is placed."""
+
+    model: ModelConfig
+    """The model family and its sizes."""
+    tokenizer: TokenizerConfig
+    """How text becomes token ids."""
+    objective: ObjectiveConfig
+    """What is learnt."""
+    optimizer: OptimizerConfig
+    """The update rule."""
+    schedule: ScheduleConfig
+    """The learning rate over time."""
+    data: Data = field(default_factory=Data)
+    """The text."""
+    steps: int = 1000
+    """Updates in all."""
+    batch_rows: int = 32
+    """Rows (sequences) of one update, over all devices and micro-batches."""
+    accumulation: int = 1
+    """Micro-batches that one update is split into."""
+    clip_norm: float | None = 1.0
+    """Largest global norm of the gradient; None does not clip."""
+    ema_decay: float | None = None
+    """Decay per update of a moving average of the parameters, used to evaluate and sample; None has none."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Dtype of the computation; parameters and optimizer state are float32 always."""
+    seed: int = 0
+    """Seed of initial parameters, data order and dropout."""
+    init: str | None = None
+    """A run or checkpoint folder whose model, tokenizer and parameters this run starts from."""
+    transfer: Literal["all", "embeddings", "none"] = "all"
+    """What is taken from init: all parameters, the embeddings alone, or none (its architecture from scratch)."""
+    abort_after_skips: int = 20
+    """Updates in a row that may be skipped for a non-finite loss or gradient before the run gives up."""
+    log_every_steps: int = 10
+    """Updates between rows of metrics.jsonl."""
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    """Judging during training."""
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    """Saving."""
+    mesh: Mesh = field(default_factory=Mesh)
+    """Layout of the devices; not part of the run's identity."""
+
+    def check(self) -> None:
+        for name in ("steps", "batch_rows", "accumulation", "abort_after_skips", "log_every_steps"):
+            self.require(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be positive")
+        self.require(
+            self.batch_rows % self.accumulation == 0,
+            f"batch_rows={self.batch_rows} is not divisible by accumulation={self.accumulation}",
+        )
+        self.require(self.clip_norm is None or self.clip_norm > 0, f"clip_norm={self.clip_norm} must be positive")
+        self.require(
+            self.ema_decay is None or 0 < self.ema_decay < 1, f"ema_decay={self.ema_decay} is not between 0 and 1"
+        )
+        self.require(self.seed >= 0, f"seed={self.seed} must not be negative")
+
+
+def canonical(config: Config) -> str:
+    """The one JSON text of a config: sorted keys, no spaces."""
+    return json.dumps(to_json(config), sort_keys=True, separators=(",", ":"))
+
+
+def fingerprint(run: Run) -> str:
+    """SHA-256 (hex) of what a run is: its canonical JSON with the default mesh, since placement is not identity."""
+    return hashlib.sha256(canonical(dataclasses.replace(run, mesh=Mesh())).encode()).hexdigest()
+
+
+def save(run: Run, path: Path) -> None:
+    """Write `config.json`: every field, and the run's fingerprint under "hash"."""
+    text = json.dumps({"hash": fingerprint(run), "run": to_json(run)}, indent=2)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> Run:
+    """Read `config.json`; raises `ConfigError` where it is not one, or was edited so that its hash is wrong."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        run = from_json(content["run"], str(path))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not a run's configuration ({error})") from None
+    if not isinstance(run, Run) or fingerprint(run) != content.get("hash"):
+        raise ConfigError(f"{path}: its hash does not fit its content; restore the file, or start another run")
+    return run

@@ -1,0 +1,112 @@
+"""The alphabet of array axes, and the values that flow between the rooms of the laboratory.
+
+Axes: B batch rows, T query time, S key time, D model width, N query heads, K key/value heads, H head size, F MLP width,
+V vocabulary, L layers, C classes. An array's name ends in its axes (`scores_BNTS`); a scalar's never does.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+Params = Any
+"""A pytree of arrays."""
+Key = jax.Array
+"""A typed random key, `jax.random.key(seed)`."""
+
+
+class Rows(NamedTuple):
+    """Rows of consecutive tokens before they become inputs and targets; host arrays with U = T + 1 columns."""
+
+    tokens: np.ndarray
+    """[B, U] int32 token ids."""
+    weights: np.ndarray
+    """[B, U] float32; how much predicting this token counts (0 for prompts and padding)."""
+    segments: np.ndarray
+    """[B, U] int32; which document of the row a token belongs to, from 1; 0 is padding."""
+
+
+class Batch(NamedTuple):
+    """Next-token prediction over B rows of T tokens; a pytree whose every leaf has a leading B."""
+
+    inputs: Array
+    """[B, T] int32 token ids."""
+    targets: Array
+    """[B, T] int32; the token that follows each input."""
+    weights: Array
+    """[B, T] float32; 0 where a target does not count."""
+    segments: Array
+    """[B, T] int32; which document of the row an input belongs to; 0 is padding."""
+    positions: Array
+    """[B, T] int32; distance of an input from the start of its document."""
+
+
+class RowSource(NamedTuple):
+    """A finite, ordered, random-access set of rows; reading row i never depends on what was read before."""
+
+    rows: int
+    """Rows in one epoch."""
+    take: Callable[[np.ndarray, int], Any]
+    """`take(indices_B, epoch)` gives a pytree of host arrays with a leading B (usually `Rows`). A source may lay its
+    rows differently in each epoch (another starting offset), so the epoch is an argument."""
+
+
+Cache = Any
+"""What a model remembers of the tokens it has read: a pytree, passed in and returned, never mutated."""
+
+
+class Model(NamedTuple):
+    """A language model as pure functions of its parameters.
+
+    No key, no dropout: the same function trains and evaluates. The compute dtype is the dtype of the parameters that
+    are passed in; normalisation, softmax and logits are float32 inside whatever it is.
+    """
+
+    init: Callable[[Key], Params]
+    """`init(key) -> params`, float32."""
+    apply: Callable[..., jax.Array]
+    """`apply(params, inputs_BT, segments_BT=None, positions_BT=None, key=None) -> logits_BTV` float32; logits of
+    vocabulary padding are -inf. `segments_BT=None` means one document a row, `positions_BT=None` means 0, 1, ..."""
+    features: Callable[..., jax.Array]
+    """The same arguments as `apply`; gives features_BTD, what the head reads."""
+    head: Callable[[Params, jax.Array], jax.Array]
+    """`head(params, features_...D) -> logits_...V` float32; `apply` is `head` after `features`."""
+    cache: Callable[[int, int, Any], Cache]
+    """`cache(rows, length, dtype)` gives an empty cache for `rows` rows of at most `length` tokens."""
+    extend: Callable[..., tuple[jax.Array, Cache]]
+    """`extend(params, inputs_BT, cache, counts_B=None) -> (features_BTD, cache)` reads T more tokens of each row.
+    `counts_B` says how many of the T are real where rows are padded on the right (None: all of them); features past a
+    row's count are meaningless, and the cache is as if they had never been read."""
+    context: int
+    """The longest row, in tokens, that the model was built for."""
+    vocab_size: int
+    """V without padding; ids must be below it."""
+
+
+Metrics = Mapping[str, tuple[jax.Array, jax.Array]]
+"""Name -> (sum, count): means stay exact over accumulation, padding and sharding."""
+
+
+class Objective(NamedTuple):
+    """What is learnt: how rows become a batch, and the loss as a sum and a count."""
+
+    init: Callable[[Key], Params]
+    """`init(key) -> params`: the model's own parameters under "model", and beside them whatever the objective adds."""
+    batch: Callable[[Any], Any]
+    """`batch(rows) -> batch`: host arrays in, host arrays out, leading B kept; the same for every row count."""
+    loss: Callable[[Params, Any, Key | None], tuple[jax.Array, jax.Array, Metrics]]
+    """`loss(params, batch, key) -> (sum, count, metrics)`; key None is evaluation. The gradient of sum / count, both
+    summed over micro-batches first, is the full batch's."""
+
+
+class TokenSplit(NamedTuple):
+    """One split of a corpus as tokens, as it is judged: every token of every document once."""
+
+    tokens: np.ndarray
+    """[N] integer ids, documents one after another; often memory-mapped."""
+    starts: np.ndarray
+    """[documents + 1] int64; where each document starts in `tokens`; the last entry is N."""
+    bytes: int
+    """UTF-8 bytes of the text that these tokens stand for."""
