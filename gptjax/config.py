@@ -14,9 +14,10 @@ import json
 import sys
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 if TYPE_CHECKING:
     import optax
@@ -164,6 +165,9 @@ class Data(Config):
 class TokenizerConfig(Config):
     """What every tokenizer has: its document policy and the padding of its vocabulary. Subclasses build it."""
 
+    LEARNS_FROM: ClassVar[tuple[str, ...]] = ("train",)
+    """Splits whose text `build` is given."""
+
     bos: bool = False
     """Put a beginning-of-text token before every document."""
     eos: bool = True
@@ -216,6 +220,10 @@ class Sources(typing.NamedTuple):
 class ObjectiveConfig(Config):
     """What is learnt; subclasses build the loss and find the rows."""
 
+    def texts(self, data: Data, splits: tuple[str, ...]) -> Iterator[str]:
+        """The text of these splits, for a tokenizer to learn from."""
+        raise NotImplementedError
+
     def specials(self) -> tuple[str, ...]:
         """Names of tokens beyond the tokenizer's own, that this objective adds behind the vocabulary."""
         return ()
@@ -241,6 +249,9 @@ class ScheduleConfig(Config):
 @dataclass(frozen=True)
 class OptimizerConfig(Config):
     """An update rule and its peak learning rate; subclasses build it."""
+
+    learning_rate: float = 1e-3
+    """Peak learning rate, which the schedule scales."""
 
     def build(self, schedule: "optax.Schedule") -> "optax.GradientTransformation":
         """The Optax transformation; `schedule` scales the peak learning rate."""
