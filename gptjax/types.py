@@ -24,8 +24,8 @@ class Rows(NamedTuple):
     """[B, U] int32 token ids."""
     weights: np.ndarray
     """[B, U] float32; how much predicting this token counts (0 for prompts and padding)."""
-    segments: np.ndarray
-    """[B, U] int32; which document of the row a token belongs to, from 1; 0 is padding."""
+    segments: np.ndarray | None
+    """[B, U] int32; which document of the row a token belongs to, from 1; 0 is padding. None: each row is one text."""
 
 
 class Batch(NamedTuple):
@@ -37,10 +37,10 @@ class Batch(NamedTuple):
     """[B, T] int32; the token that follows each input."""
     weights: Array
     """[B, T] float32; 0 where a target does not count."""
-    segments: Array
-    """[B, T] int32; which document of the row an input belongs to; 0 is padding."""
-    positions: Array
-    """[B, T] int32; distance of an input from the start of its document."""
+    segments: Array | None
+    """[B, T] int32; which document of the row an input belongs to; 0 is padding. None: each row is one text."""
+    positions: Array | None
+    """[B, T] int32; distance of an input from the start of its document. None: 0, 1, ..., T - 1."""
 
 
 class RowSource(NamedTuple):

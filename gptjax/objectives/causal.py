@@ -1,0 +1,96 @@
+"""Next-token prediction: max sum_i log P(u_i | u_1 .. u_{i-1}; theta)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gptjax.config import Data, ObjectiveConfig, Sources
+from gptjax.data import corpora, packing, store
+from gptjax.objectives.loss import weighted_nats
+from gptjax.types import Batch, Key, Metrics, Model, Objective, Params, Rows, RowSource, TokenSplit
+
+@dataclass(frozen=True)
+class Causal(ObjectiveConfig):
+    """Predict every token of a text from those before it (GPT-1's pretraining)."""
+
+    z_loss: float = 0.0
+    """Weight of log(Z)^2, which keeps the normaliser of the softmax near 1 (PaLM: 1e-4)."""
+    label_smoothing: float = 0.0
+    """Probability that is spread evenly over the vocabulary instead of on the target."""
+
+    def check(self) -> None:
+        self.require(self.z_loss >= 0, f"z_loss={self.z_loss} must not be negative")
+        s = self.label_smoothing
+        self.require(0 <= s < 1, f"label_smoothing={s} is not in [0, 1)")
+
+    def build(self, model: Model, tokenizer: Any) -> Objective:
+        """The objective; its metric "nats" is the plain negative log-likelihood beside the regularised loss."""
+        return next_token(model, self.z_loss, self.label_smoothing)
+
+    def texts(self, data: Data, splits: tuple[str, ...]) -> Iterator[str]:
+        """The documents of these splits."""
+        return (piece.text for name, read in corpora.splits(data).items() if name in splits for _, piece in read())
+
+    def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
+        """Rows of every corpus by `data.packing`; the held-out text is judged as running tokens (`split`)."""
+        tokens = store.build(data, tokenizer, cache)
+        rows, notes = [], []
+        for corpus, split in zip(data.corpora, tokens.splits["train"], strict=True):
+            if data.packing == "contiguous":
+                rows.append(running(split, context))
+            else:
+                source, said = packing.documents(split, context)
+                rows.append(source)
+                notes += [f"{corpus.source}: {note}" for note in said]
+        weights = tuple(corpus.weight for corpus in data.corpora)
+        held_out = joined(tokens.splits.get("validation", []))
+        return Sources(tuple(rows), weights, None, held_out, tokens.identity, tuple(notes))
+
+
+def next_token(model: Model, z_loss: float = 0.0, label_smoothing: float = 0.0) -> Objective:
+    """The objective of `Rows`: weighted nats of each next token, as a sum and a count; metric "nats", unregularised."""
+
+    def init(key: Key) -> Params:
+        return {"model": model.init(key)}
+
+    def loss(params: Params, batch: Batch, key: Key | None) -> tuple[jax.Array, jax.Array, Metrics]:
+        logits_BTV = model.apply(params["model"], batch.inputs, batch.segments, batch.positions, key=key)
+        total, count = weighted_nats(logits_BTV, batch.targets, batch.weights, z_loss, label_smoothing)
+        # The compiler sees what the two have in common, and all of it where nothing is regularised.
+        nats, _ = weighted_nats(logits_BTV, batch.targets, batch.weights)
+        return total, count, {"nats": (nats, count)}
+
+    return Objective(init, to_batch, loss)
+
+
+def to_batch(rows: Rows) -> Batch:
+    """Inputs and the tokens that follow; rows without segments are one running text each."""
+    if rows.segments is not None:
+        return packing.to_batch(rows)
+    shifted = (rows.tokens[:, :-1], rows.tokens[:, 1:], rows.weights[:, 1:])
+    return Batch(*map(np.ascontiguousarray, shifted), None, None)
+
+
+def running(split: TokenSplit, context: int) -> RowSource:
+    """`packing.contiguous` rows, marked as running text: their segments are None."""
+    source = packing.contiguous(split, context)
+
+    def take(indices_B: np.ndarray, epoch: int) -> Rows:
+        return source.take(indices_B, epoch)._replace(segments=None)
+
+    return RowSource(source.rows, take)
+
+
+def joined(splits: list[TokenSplit]) -> TokenSplit | None:
+    """Several corpora's held-out tokens as one split, in order; None where nothing is held out."""
+    splits = [split for split in splits if len(split.tokens)]
+    if len(splits) < 2:
+        return splits[0] if splits else None
+    offsets = np.cumsum([0] + [len(split.tokens) for split in splits])
+    starts = [split.starts[:-1] + offset for split, offset in zip(splits, offsets[:-1], strict=True)]
+    tokens_N = np.concatenate([split.tokens for split in splits])
+    return TokenSplit(tokens_N, np.concatenate([*starts, offsets[-1:]]), sum(split.bytes for split in splits))

@@ -1,0 +1,149 @@
+"""Supervised fine-tuning: next-token prediction of answers alone, given their prompts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
+from gptjax.data import packing
+from gptjax.data.errors import DataError
+from gptjax.objectives import examples
+from gptjax.objectives.causal import next_token
+from gptjax.objectives.examples import Record, at, shown, text_at
+from gptjax.types import Model, Objective, RowSource
+
+
+class Piece(NamedTuple):
+    """A part of an example. Pieces are tokenized one by one, so that a prompt has the same tokens with any answer."""
+
+    text: str
+    answer: bool
+    """Trained on, and followed by the end-of-text token."""
+
+
+@dataclass(frozen=True)
+class SFT(ObjectiveConfig):
+    """Learn to answer. A record is one of
+
+    {"prompt": ..., "completion": ...}: the two texts as they are;
+    {"messages": [{"role": ..., "content": ...}, ...]}: a chat, every turn of the assistant is an answer;
+    {"instruction": ..., "input": ..., "output": ...}: a chat of two turns, user and assistant; "input" may be missing,
+    and {"instruction": ..., "instances": [{"input": ..., "output": ...}, ...]} is several of them.
+
+    An answer ends in the end-of-text token, which is trained on too. Whole examples share rows, masked apart.
+    """
+
+    turn_start: str = "{role}:\n"
+    """Text before each chat turn; {role} becomes user, assistant, system or whatever the record says."""
+    turn_end: str = "\n\n"
+    """Text after each chat turn but an assistant's, which ends in the end-of-text token."""
+    too_long: Literal["skip", "truncate", "refuse"] = "skip"
+    """Examples longer than a row are left out, cut at their end, or an error; the first two are counted and printed."""
+
+    def check(self) -> None:
+        self.require("{role}" in self.turn_start, f"turn_start={self.turn_start!r} does not contain {{role}}")
+
+    def build(self, model: Model, tokenizer: Any) -> Objective:
+        """The objective; weights of the batch are 1 on answers and 0 elsewhere."""
+        return next_token(model)
+
+    def texts(self, data: Data, splits: tuple[str, ...]) -> Iterator[str]:
+        """The examples of these splits as they are read, prompts and answers."""
+        for pieces in examples.read(data, self.pieces).of(splits):
+            yield "".join(piece.text for piece in pieces)
+
+    def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
+        """Packed examples of each corpus; `data.packing` does not matter, since examples are always packed whole.
+
+        Raises `ConfigError` where the tokenizer has no end-of-text token, `DataError` where a record is unusable.
+        """
+        if tokenizer.eos_id is None:
+            raise ConfigError("tokenizer.eos is off, and without an end-of-text token no answer ends; turn it on")
+        found = examples.read(data, self.pieces)
+        notes: list[str] = []
+        train = tuple(
+            self._rows(corpus.source, conversations, tokenizer, context, notes)
+            for corpus, conversations in zip(data.corpora, found.train, strict=True)
+        )
+        held_out = (
+            self._rows(data.validation or "held out", found.validation, tokenizer, context, notes)
+            if found.validation
+            else None
+        )
+        weights = tuple(corpus.weight for corpus in data.corpora)
+        return Sources(train, weights, held_out, None, found.identity, tuple(notes))
+
+    def pieces(self, record: Record, origin: str) -> list[list[Piece]]:
+        """The examples in a record; raises `DataError` with `origin` where it is none of the known forms."""
+        if "messages" in record:
+            return [self._chat(_messages(record, origin))]
+        if "prompt" in record:
+            return [
+                [Piece(text_at(record, origin, "prompt"), False), Piece(text_at(record, origin, "completion"), True)]
+            ]
+        if "instruction" not in record:
+            forms = 'none of "messages", "prompt" and "instruction" is there'
+            raise DataError(f"{origin}: {forms}; fields are {', '.join(record)}")
+        instances = _objects(record, origin, "instances") if "instances" in record else [record]
+        return [self._chat(_instruction(record, instance, origin)) for instance in instances]
+
+    def _chat(self, messages: list[tuple[str, str]]) -> list[Piece]:
+        pieces = []
+        for role, content in messages:
+            start = self.turn_start.replace("{role}", role)
+            if role == "assistant":
+                pieces += [Piece(start, False), Piece(content, True)]
+            else:
+                pieces.append(Piece(start + content + self.turn_end, False))
+        return pieces
+
+    def _rows(
+        self, name: str, conversations: list[list[Piece]], tokenizer: Any, context: int, notes: list[str]
+    ) -> RowSource:
+        rows, said = packing.examples(*tokenized(conversations, tokenizer), context, self.too_long)
+        notes += [f"{name}: {note}" for note in said]
+        return rows
+
+
+def _messages(record: Record, origin: str) -> list[tuple[str, str]]:
+    messages = _objects(record, origin, "messages")
+    return [(text_at(message, origin, "role"), text_at(message, origin, "content")) for message in messages]
+
+
+def _objects(record: Record, origin: str, name: str) -> list[Record]:
+    values = at(record, origin, name)
+    if not (isinstance(values, list) and all(isinstance(value, dict) for value in values)):
+        raise DataError(f'{origin}: field "{name}" is {shown(values)}, not a list of objects')
+    return values
+
+
+def _instruction(record: Record, instance: Record, origin: str) -> list[tuple[str, str]]:
+    question = text_at(record, origin, "instruction")
+    if instance.get("input"):
+        question += "\n\n" + text_at(instance, origin, "input")
+    return [("user", question), ("assistant", text_at(instance, origin, "output"))]
+
+
+def tokenized(conversations: list[list[Piece]], tokenizer: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Token ids and weights of each example: weight 1 on answers and the end-of-text token after each, else 0.
+
+    An example starts with the tokenizer's beginning-of-text token where it has one.
+    """
+    encoded = tokenizer.encode_batch([piece.text for pieces in conversations for piece in pieces])
+    ends = accumulate((len(pieces) for pieces in conversations), initial=0)
+    start = [] if tokenizer.bos_id is None else [np.array([tokenizer.bos_id], np.int32)]
+    stop = np.array([tokenizer.eos_id], np.int32)
+    all_tokens, all_weights = [], []
+    for pieces, (first, last) in zip(conversations, pairwise(ends), strict=True):
+        parts = [
+            np.append(ids, stop) if piece.answer else ids
+            for piece, ids in zip(pieces, encoded[first:last], strict=True)
+        ]
+        counts = [np.full(len(part), piece.answer, np.float32) for piece, part in zip(pieces, parts, strict=True)]
+        all_tokens.append(np.concatenate([*start, *parts]).astype(np.int32))
+        all_weights.append(np.concatenate([np.zeros(len(start), np.float32), *counts]))
+    return all_tokens, all_weights
