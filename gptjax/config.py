@@ -47,8 +47,8 @@ class Data(Config):
     """The corpora; more than one is a weighted mixture."""
     validation: str | None = None
     """A source of its own for validation; None holds out part of the corpora."""
-    split: Literal["document", "position"] = "document"
-    """Hold out whole documents by hash, or the last part of the text by position."""
+    split: Literal["position", "document"] = "position"
+    """Hold out the last part of the text, or whole documents by their hash."""
     validation_fraction: float = 0.1
     """Share of the documents, or of the characters, held out; unused where validation is a source."""
     packing: Literal["contiguous", "documents"] = "contiguous"

@@ -136,11 +136,11 @@ def _packed(
         before_Q -= np.repeat(before_Q[ranks_Q == 0], counts_B)
         before_Q += np.repeat(np.arange(len(indices_B)) * width, counts_B)
         write_M = np.repeat(before_Q, lengths_Q) + columns_M
-        rows = Rows(*(np.zeros((len(indices_B), width), d) for d in (np.int32, np.float32, np.int32)))
-        rows.tokens.reshape(-1)[write_M] = tokens_N[read_M]
-        rows.weights.reshape(-1)[write_M] = 1.0 if weights_N is None else weights_N[read_M]
-        rows.segments.reshape(-1)[write_M] = np.repeat(ranks_Q + 1, lengths_Q)
-        return rows
+        tokens, weights, segments = (np.zeros(len(indices_B) * width, d) for d in (np.int32, np.float32, np.int32))
+        tokens[write_M] = tokens_N[read_M]
+        weights[write_M] = 1.0 if weights_N is None else weights_N[read_M]
+        segments[write_M] = np.repeat(ranks_Q + 1, lengths_Q)
+        return Rows(*(flat.reshape(len(indices_B), width) for flat in (tokens, weights, segments)))
 
     return RowSource(len(counts_R), take)
 
@@ -197,9 +197,10 @@ def to_batch(rows: Rows) -> Batch:
     Positions are distances from the start of the document's piece in its row. Works on any number of rows.
     """
     inputs_BT, targets_BT = rows.tokens[:, :-1], rows.tokens[:, 1:]
-    segments_BT, following_BT = rows.segments[:, :-1], rows.segments[:, 1:]
+    segments_BU = np.ones_like(rows.tokens) if rows.segments is None else rows.segments
+    segments_BT, following_BT = segments_BU[:, :-1], segments_BU[:, 1:]
     columns_T = np.arange(inputs_BT.shape[1], dtype=np.int32)
-    if (rows.segments == 1).all():
+    if np.all(segments_BU == 1):
         positions_BT, weights_BT = np.broadcast_to(columns_T, inputs_BT.shape), rows.weights[:, 1:]
     else:
         weights_BT = np.where((segments_BT == following_BT) & (following_BT > 0), rows.weights[:, 1:], np.float32(0))

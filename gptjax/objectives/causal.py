@@ -13,6 +13,7 @@ from gptjax.data import corpora, packing, store
 from gptjax.objectives.loss import weighted_nats
 from gptjax.types import Batch, Key, Metrics, Model, Objective, Params, Rows, RowSource, TokenSplit
 
+
 @dataclass(frozen=True)
 class Causal(ObjectiveConfig):
     """Predict every token of a text from those before it (GPT-1's pretraining)."""
@@ -71,8 +72,10 @@ def to_batch(rows: Rows) -> Batch:
     """Inputs and the tokens that follow; rows without segments are one running text each."""
     if rows.segments is not None:
         return packing.to_batch(rows)
-    shifted = (rows.tokens[:, :-1], rows.tokens[:, 1:], rows.weights[:, 1:])
-    return Batch(*map(np.ascontiguousarray, shifted), None, None)
+    inputs_BT, targets_BT, weights_BT = map(
+        np.ascontiguousarray, (rows.tokens[:, :-1], rows.tokens[:, 1:], rows.weights[:, 1:])
+    )
+    return Batch(inputs_BT, targets_BT, weights_BT, None, None)
 
 
 def running(split: TokenSplit, context: int) -> RowSource:
