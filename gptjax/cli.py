@@ -1,0 +1,246 @@
+"""The verbs of the command line: each parses its arguments, calls one function, and prints."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from gptjax import __version__, arguments, judge, launch
+from gptjax.config import ConfigError, Corpus, Run
+from gptjax.data.errors import DataError
+from gptjax.infer.sample import Decoding
+from gptjax.report import page
+from gptjax.report import surprisal as coloured
+from gptjax.train.checkpoint import CheckpointError
+from gptjax.train.folder import FolderError
+from gptjax.train.loop import Diverged
+from gptjax.train.stop import EXIT_INTERRUPTED, Stopped
+
+
+def say(line: str) -> None:
+    """One line for a person; stdout is for results."""
+    print(f"gptjax: {line}", file=sys.stderr, flush=True)
+
+
+def default_cache() -> Path:
+    """Where token stores are kept between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gptjax"
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a run, or continue it: the same command again goes on where it stopped, bit for bit."""
+
+    target: tyro.conf.Positional[str]
+    """What to train: FILE.py:NAME, a function of an experiment file that returns a Run."""
+    out: Path
+    """The run folder; one run each."""
+    run: Annotated[Run, tyro.conf.arg(name="")]
+    source: Annotated[tuple[str, ...], tyro.conf.arg(name="data", metavar="PATH ...")] = ()
+    """Train on this instead of the target's corpora: text, .jsonl, .parquet, folder, glob, hf://NAME; several mix."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept between runs."""
+    tensorboard: bool = False
+    """Also log to RUN/tensorboard."""
+    wandb_project: str | None = None
+    """Also log to this Weights & Biases project (needs the wandb extra)."""
+    distributed: bool = False
+    """One of several processes: join the others, which TPU pods, SLURM and MPI announce by themselves."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where nothing announces it; needs --processes and --process."""
+    processes: int | None = None
+    """How many processes there are."""
+    process: int | None = None
+    """Which of them this one is, from 0."""
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Judge a checkpoint on held-out text: nats per token, perplexity, bits per byte; every token counted."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder, or one checkpoint in it."""
+    data: str | None = None
+    """The text (or, for a fine-tuned task, the records) to judge, all of it; default: the run's validation split."""
+    stride: int | None = None
+    """Tokens between windows; default: the run's own (its context unless set)."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Continue a prompt."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder, or one checkpoint in it."""
+    prompt: str
+    """Text to continue."""
+    max_tokens: int = 256
+    """Tokens to add."""
+    temperature: float = 1.0
+    """Divides the logits; 0 always takes the most probable token."""
+    top_k: int | None = None
+    """Sample among this many most probable tokens."""
+    top_p: float | None = None
+    """Sample among the most probable tokens whose probabilities first reach this sum."""
+    samples: int = 1
+    """Continuations, made as one batch."""
+    seed: int = 0
+    """The same seed gives the same text."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Surprisal of every token of a text, in bits."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder, or one checkpoint in it."""
+    data: str
+    """The text to score, all of it."""
+    stride: int | None = None
+    """Tokens between windows; default: the run's own (its context unless set)."""
+    html: Path | None = None
+    """Write the coloured text to this page."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One self-contained HTML page about one or several runs."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders."""
+    out: Path
+    """The page."""
+
+
+def train(argv: Sequence[str]) -> None:
+    """`gptjax train`."""
+    named = bool(argv) and not argv[0].startswith("-")
+    run = arguments.following_init(arguments.target(argv[0]) if named else launch.default_run(), argv)
+    default = Train(target=tyro.MISSING, out=tyro.MISSING, run=run)
+    asked = arguments.parse(Train, argv, "gptjax train", default)
+    run = asked.run
+    if asked.source:
+        corpora = tuple(Corpus(source) for source in asked.source)
+        run = replace(run, data=replace(run.data, corpora=corpora))
+    if asked.distributed or asked.coordinator is not None:
+        jax.distributed.initialize(asked.coordinator, asked.processes, asked.process)
+    trackers = launch.Trackers(asked.tensorboard, asked.wandb_project)
+    launch.launch(run, asked.out, asked.cache, say, trackers)
+
+
+def evaluate(argv: Sequence[str]) -> None:
+    """`gptjax eval`."""
+    asked = arguments.parse(Eval, argv, "gptjax eval")
+    found = judge.held_out(asked.run, asked.data, asked.stride, asked.cache, say)
+    if asked.json:
+        print(json.dumps(found))
+        return
+    Console().print(results(found))
+
+
+def results(values: Mapping[str, float]) -> Table:
+    """Named numbers as a table."""
+    table = Table(show_header=False)
+    for name, value in values.items():
+        table.add_row(name, f"{value:,.4f}" if isinstance(value, float) else f"{value:,}")
+    return table
+
+
+def sample(argv: Sequence[str]) -> None:
+    """`gptjax sample`."""
+    asked = arguments.parse(Sample, argv, "gptjax sample")
+    decoding = Decoding(asked.temperature, asked.top_k, asked.top_p)
+    found = judge.continued(asked.run, [asked.prompt] * asked.samples, asked.max_tokens, decoding, asked.seed, say)
+    if asked.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for one in found["samples"]:
+        print(one["prompt"] + one["text"])
+
+
+def score(argv: Sequence[str]) -> None:
+    """`gptjax score`."""
+    asked = arguments.parse(Score, argv, "gptjax score")
+    found = judge.surprisal(asked.run, asked.data, asked.stride, asked.cache, say)
+    if asked.html is not None:
+        asked.html.write_text(coloured.to_page(found.pieces, found.bits, str(asked.data)), encoding="utf-8")
+    if asked.json:
+        print(json.dumps(found.to_json(), ensure_ascii=False))
+        return
+    console = Console()
+    console.print(coloured.to_terminal(found.pieces, found.bits), soft_wrap=True)
+    console.print(results(found.summary))
+
+
+def report(argv: Sequence[str]) -> None:
+    """`gptjax report`."""
+    asked = arguments.parse(Report, argv, "gptjax report")
+    page.write(list(asked.runs), asked.out)
+    say(f"wrote {asked.out}")
+
+
+VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
+    "train": (train, Train),
+    "eval": (evaluate, Eval),
+    "sample": (sample, Sample),
+    "score": (score, Score),
+    "report": (report, Report),
+}
+
+
+def main() -> None:
+    """Entry point; exit code 0 done, 2 a user's mistake, 130 interrupted, 1 anything else."""
+    sys.exit(run_verb(sys.argv[1:]))
+
+
+def run_verb(argv: Sequence[str]) -> int:
+    """Run one command line and give its exit code."""
+    if not argv or argv[0] in ("-h", "--help"):
+        overview()
+        return 0
+    if argv[0] == "--version":
+        print(__version__)
+        return 0
+    try:
+        if argv[0] not in VERBS:
+            raise ConfigError(f"there is no verb {argv[0]!r}; verbs are {', '.join(VERBS)}")
+        VERBS[argv[0]][0](argv[1:])
+        return 0
+    except (ConfigError, DataError, FolderError) as error:
+        say(str(error))
+        return 2
+    except (CheckpointError, Diverged, FloatingPointError) as error:
+        say(str(error))
+        return 1
+    except (Stopped, KeyboardInterrupt):
+        say("stopped; the same command continues")
+        return EXIT_INTERRUPTED
+
+
+def overview() -> None:
+    """What `gptjax --help` prints."""
+    console = Console()
+    console.print("[bold]gptjax[/]: a language-model laboratory in JAX\n\nusage: gptjax VERB ... [--help]\n")
+    table = Table.grid(padding=(0, 3))
+    for verb, (_, kind) in VERBS.items():
+        table.add_row(f"  [bold]{verb}[/]", str(kind.__doc__))
+    console.print(table)
+    console.print("\nFirst steps: [bold]gptjax train experiments/pretrain.py:tiny --out runs/tiny[/]")

@@ -1,0 +1,104 @@
+"""A trained run, read back from its folder: what evaluation, sampling and fine-tuning start from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from gptjax import config
+from gptjax.config import ConfigError, Run
+from gptjax.data import tokenizers
+from gptjax.data.tokenizer import Tokenizer
+from gptjax.train import checkpoint, sharding
+from gptjax.train.state import path_of
+from gptjax.types import Model, Objective, Params
+
+
+class Trained(NamedTuple):
+    """A checkpoint and all that is needed to use it."""
+
+    run: Run
+    tokenizer: Tokenizer
+    model: Model
+    objective: Objective
+    params: Params
+    """As the objective has them: the model's own under "model". The moving average where the run keeps one."""
+    step: int
+    folder: Path
+    """The run folder."""
+
+
+def build(run: Run, tokenizer: Tokenizer) -> tuple[Model, Objective]:
+    """The pure functions of a run: its model over the tokenizer's vocabulary and the objective's special tokens."""
+    vocab_size = tokenizer.vocab_size + len(run.objective.specials())
+    multiple = tokenizer.pad_vocab_multiple
+    model = run.model.build(vocab_size, -(-vocab_size // multiple) * multiple)
+    return model, run.objective.build(model, tokenizer)
+
+
+def recall(folder: Path, flag: str = "RUN") -> tuple[Run, Tokenizer, Path]:
+    """(configuration, tokenizer, folder) of a run folder, or of the run that a checkpoint folder lies in.
+
+    Raises `ConfigError` where there is none; `flag` names the argument that the folder came from.
+    """
+    home = folder.parent.parent if folder.parent.name == "checkpoints" else folder
+    if not (home / "config.json").is_file():
+        raise ConfigError(f"{flag} {folder}: holds no config.json; name a run folder or one of its checkpoints")
+    return config.load(home / "config.json"), tokenizers.load(home / "tokenizer"), home
+
+
+def load(folder: Path, say: Callable[[str], None], mesh: Mesh | None = None, flag: str = "RUN") -> Trained:
+    """A run from its newest intact checkpoint (or from the checkpoint that is named), parameters in float32.
+
+    Raises `ConfigError` where the folder holds no run or no checkpoint yet, `CheckpointError` where it is damaged.
+    """
+    run, tokenizer, home = recall(folder, flag)
+    if home == folder:
+        path = checkpoint.newest_intact(home / "checkpoints", say, set_aside=False)
+    else:
+        path, problem = folder, checkpoint.damage(folder)
+        if problem:
+            raise checkpoint.CheckpointError(f"{flag} {folder}: is damaged ({problem}); name another checkpoint")
+    if path is None:
+        raise ConfigError(f"{flag} {folder}: has no checkpoint yet; train it further first")
+    model, objective = build(run, tokenizer)
+    abstract = jax.eval_shape(objective.init, jax.random.key(0))
+    mesh = mesh or sharding.make_mesh(config.Mesh(data=1), jax.local_devices()[:1])
+    params = checkpoint.read(path, {"params": sharding.abstract_params(abstract, mesh)})["params"]
+    return Trained(run, tokenizer, model, objective, params, int(path.name), home)
+
+
+def grafting(source: Trained, what: Literal["all", "embeddings"]) -> Callable[[Params], Params]:
+    """`graft(params) -> params`: pretrained values put into freshly initialised parameters, for `loop.Work.transfer`.
+
+    Rows of the token embedding (columns of an untied head) beyond the pretrained vocabulary, and heads that the
+    pretraining did not have, keep their fresh values; position embeddings beyond a shorter context are left behind.
+    Raises `ConfigError` where shapes differ in any other way.
+    """
+    old = {path_of(p): v for p, v in jax.tree_util.tree_leaves_with_path(source.params["model"])}
+    words = source.tokenizer.vocab_size
+
+    def pick(key_path: tuple[Any, ...], fresh: jax.Array) -> jax.Array | np.ndarray:
+        path = path_of(key_path)
+        if what == "embeddings" and not path.startswith("embed/"):
+            return fresh
+        if path not in old:
+            raise ConfigError(f"--init {source.folder}: has no {path}; its model is of another kind")
+        value = np.asarray(old[path])
+        if path == "embed/tokens":
+            return fresh.at[:words].set(value[:words])
+        if path == "head/kernel":
+            return fresh.at[:, :words].set(value[:, :words])
+        if path == "embed/positions" and len(value) >= len(fresh):
+            return value[: len(fresh)]
+        if value.shape != fresh.shape:
+            raise ConfigError(f"--init {source.folder}: {path} is {value.shape} there and {fresh.shape} here")
+        return value
+
+    def graft(params: Params) -> Params:
+        return {**params, "model": jax.tree_util.tree_map_with_path(pick, params["model"])}
+
+    return graft

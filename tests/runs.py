@@ -1,0 +1,51 @@
+"""Small real runs in processes of their own, for the tests that interrupt, resume and misuse them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+TARGETS = Path(__file__).parent / "targets.py"
+
+
+def gptjax(*words: str | Path, devices: int = 1, **options) -> subprocess.Popen:
+    """`gptjax WORDS` as a process of its own, on so many virtual CPU devices."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "gptjax", *map(str, words)]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, **(streams | options))
+
+
+def finished(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
+    """(stdout, stderr) of a process that must end with this exit code."""
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == code, f"exit code {process.returncode}\n{out[-1000:]}\n{err[-3000:]}"
+    return out, err
+
+
+def rows(run: Path) -> list[dict]:
+    """The whole lines of a run's metrics."""
+    path = run / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+
+
+def killed_at(process: subprocess.Popen, run: Path, step: int, number: int = signal.SIGKILL) -> int:
+    """Send a signal as soon as the run has logged `step`; gives the exit code."""
+    deadline = time.monotonic() + 120
+    while not any(row["step"] >= step for row in rows(run)):
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+def results(run: Path) -> list[tuple]:
+    """What a run logged, without its clocks and counters of memory."""
+    noise = {"step_seconds", "host_wait_share", "memory_bytes", "tokens_per_second", "mfu", "mfu_causal"}
+    return [tuple(sorted((k, v) for k, v in row.items() if k not in noise)) for row in rows(run)]

@@ -1,0 +1,33 @@
+"""Configurations that the tests train: small enough for a second, with dropout on."""
+
+from gptjax.config import Checkpoints, Data, Evaluation, Run
+from gptjax.data.tokenizers import Bytes
+from gptjax.models.gpt import GPT
+from gptjax.objectives.causal import Causal
+from gptjax.train.optim import AdamW, Muon
+from gptjax.train.schedules import Cosine
+
+
+def small() -> Run:
+    """A run of 120 updates that logs, judges and saves often."""
+    return Run(
+        model=GPT(layers=1, width=16, heads=2, mlp_width=32, context=16, dropout=0.2, attention="dense"),
+        tokenizer=Bytes(eos=False),
+        objective=Causal(),
+        optimizer=AdamW(learning_rate=3e-3),
+        schedule=Cosine(warmup_steps=5),
+        data=Data(split="position"),
+        steps=120,
+        batch_rows=8,
+        log_every_steps=1,
+        ema_decay=0.9,
+        evaluation=Evaluation(every_steps=40, rows=8, max_tokens=500),
+        checkpoints=Checkpoints(every_steps=15),
+    )
+
+
+def muon() -> Run:
+    """The same with Muon and no average."""
+    from dataclasses import replace
+
+    return replace(small(), optimizer=Muon(), ema_decay=None)
