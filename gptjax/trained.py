@@ -1,6 +1,7 @@
 """A trained run, read back from its folder: what evaluation, sampling and fine-tuning start from."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -78,16 +79,17 @@ def grafting(source: Trained, what: Literal["all", "embeddings"]) -> Callable[[P
     pretraining did not have, keep their fresh values; position embeddings beyond a shorter context are left behind.
     Raises `ConfigError` where shapes differ in any other way.
     """
-    old = {path_of(p): v for p, v in jax.tree_util.tree_leaves_with_path(source.params["model"])}
+    leaves = jax.tree_util.tree_leaves_with_path(source.params["model"])
+    pretrained = {path_of(path): np.asarray(value) for path, value in leaves}
     words = source.tokenizer.vocab_size
 
-    def pick(key_path: tuple[Any, ...], fresh: jax.Array) -> jax.Array | np.ndarray:
+    def pick(old: dict[str, jax.Array], key_path: tuple[Any, ...], fresh: jax.Array) -> jax.Array:
         path = path_of(key_path)
         if what == "embeddings" and not path.startswith("embed/"):
             return fresh
         if path not in old:
             raise ConfigError(f"--init {source.folder}: has no {path}; its model is of another kind")
-        value = np.asarray(old[path])
+        value = old[path]
         if path == "embed/tokens":
             return fresh.at[:words].set(value[:words])
         if path == "head/kernel":
@@ -98,7 +100,9 @@ def grafting(source: Trained, what: Literal["all", "embeddings"]) -> Callable[[P
             raise ConfigError(f"--init {source.folder}: {path} is {value.shape} there and {fresh.shape} here")
         return value
 
-    def graft(params: Params) -> Params:
-        return {**params, "model": jax.tree_util.tree_map_with_path(pick, params["model"])}
+    @jax.jit
+    def graft(params: Params, old: dict[str, jax.Array]) -> Params:
+        return {**params, "model": jax.tree_util.tree_map_with_path(partial(pick, old), params["model"])}
 
-    return graft
+    # The pretrained values are an argument: captured, they would be constants of the compiled program.
+    return lambda params: graft(params, pretrained)

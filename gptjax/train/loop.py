@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from gptjax.config import Run
 from gptjax.data.prefetch import prefetch
@@ -46,7 +47,7 @@ class Work:
     describe: Callable[[int], str]
     """`describe(step)`: fingerprint of an update's whole batch, the same on any number of hosts."""
     learning_rate: Callable[[int], float]
-    """Of an update, for the log."""
+    """After so many applied updates, for the log."""
     evaluator: Evaluator | None
     """Of the validation split."""
     transfer: Callable[[Params], Params] | None
@@ -80,7 +81,8 @@ def train(work: Work, folder: Path, observers: Observers, stop: StopSignal) -> T
     if done == run.steps == about["judged_step"]:
         observers.say(f"already trained: {done} of {run.steps} updates")
         return state
-    update = jax.jit(make_step(run, work.objective.loss, optimizer), donate_argnums=0, out_shardings=(shardings, None))
+    step = make_step(run, work.objective.loss, optimizer, sharding.layout(work.mesh))
+    update = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
     place = sharding.placer(work.mesh)
     started = time.perf_counter()
     compiled = update.lower(state, place(work.batch(0))).compile()
@@ -115,8 +117,8 @@ def _first_state(
         return snapshot.restore(found, abstract, shardings), shardings, checkpoint.about(found)
     state = jax.jit(begin, out_shardings=shardings)(key)
     if work.transfer is not None:
-        params = jax.device_put(work.transfer(state.params), shardings.params)
-        ema = None if state.ema is None else jax.tree.map(lambda x: x.copy(), params)
+        params = jax.jit(lambda tree: tree, out_shardings=shardings.params)(work.transfer(state.params))
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
         state = replace(state, params=params, ema=ema)
     return state, shardings, {}
 
@@ -195,7 +197,7 @@ class _Loop:
         self._observers.tick(done, values | {"step_seconds": seconds})
         if done % run.log_every_steps == 0 or done in (1, run.steps):
             row = values | {
-                "learning_rate": self._work.learning_rate(done - 1),
+                "learning_rate": self._work.learning_rate(max(0, done - 1 - values["skipped"])),
                 "step_seconds": seconds,
                 "host_wait_share": min(1.0, waited / seconds),
                 "memory_bytes": memory_bytes(),

@@ -1,0 +1,178 @@
+"""How arrays lie on the devices: a mesh, and a table of rules outside the model.
+
+The mesh has three axes. Rows of a batch are split over data and fsdp; parameters and what belongs to them (optimizer
+moments, averages) over fsdp and tensor. Values never depend on the layout, only memory and speed do.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils, multihost_utils
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import Mesh as DeviceMesh
+
+from gptjax import config
+from gptjax.train.state import TrainState, path_of
+from gptjax.train.step import Layout
+from gptjax.types import Params
+
+AXES = ("data", "fsdp", "tensor")
+
+Rule = tuple[str, tuple[str | None, ...]]
+RULES: tuple[Rule, ...] = (
+    (r"embed/tokens", ("tensor", "fsdp")),
+    (r"embed/positions", (None, "fsdp")),
+    (r"attn/(q|k|v)/kernel", ("fsdp", "tensor")),
+    (r"attn/(q|k|v)/bias", ("tensor",)),
+    (r"attn/o/kernel", ("tensor", "fsdp")),
+    (r"mlp/(up|gate)/kernel", ("fsdp", "tensor")),
+    (r"mlp/(up|gate)/bias", ("tensor",)),
+    (r"mlp/down/kernel", ("tensor", "fsdp")),
+    (r"head/kernel", ("fsdp", "tensor")),
+)
+"""(pattern of the end of a path, mesh axes of the last array axes); axes before those, the stacked layers, stay whole.
+What no rule names is copied to every device."""
+
+
+def make_mesh(mesh: config.Mesh, devices: Sequence[jax.Device]) -> DeviceMesh:
+    """All of `devices` as data x fsdp x tensor, with automatic axes; raises `ConfigError` where they do not fit."""
+    n, rest = len(devices), mesh.fsdp * mesh.tensor
+    data = mesh.data if mesh.data is not None else max(n // rest, 1)
+    if data * rest != n:
+        shape = f"mesh data={data} x fsdp={mesh.fsdp} x tensor={mesh.tensor}"
+        raise config.ConfigError(f"{shape} is {data * rest} devices and there are {n}; make the product {n}")
+    grid = mesh_utils.create_device_mesh((data, mesh.fsdp, mesh.tensor), devices, allow_split_physical_axes=True)
+    return DeviceMesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def row_shards(mesh: DeviceMesh) -> int:
+    """Into how many parts the rows of a batch are split."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def check_rows(run: config.Run, mesh: DeviceMesh) -> None:
+    """Raise `ConfigError` where a micro-batch does not split evenly over the mesh."""
+    rows, parts = run.batch_rows, row_shards(mesh)
+    if rows % (run.accumulation * parts) != 0:
+        what = f"batch_rows={rows} in accumulation={run.accumulation} micro-batches"
+        over = f"data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']} devices"
+        raise config.ConfigError(
+            f"{what} does not split over {over}; use a multiple of {run.accumulation * parts} rows"
+        )
+
+
+# --- parameters and what belongs to them ---
+
+
+def state_shardings(abstract_state: TrainState, mesh: DeviceMesh) -> tuple[TrainState, tuple[str, ...]]:
+    """A `NamedSharding` for every leaf of a state, and notes on parameters that are not split as their rule says.
+
+    Optimizer moments and averages follow their parameters, because their paths end in the parameters' paths.
+    """
+    shardings = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, _spec(path_of(path), leaf.shape, mesh)[0]), abstract_state
+    )
+    leaves = jax.tree_util.tree_leaves_with_path(abstract_state.params)
+    notes = (note for path, leaf in leaves for note in _spec(path_of(path), leaf.shape, mesh)[1])
+    return shardings, tuple(notes)
+
+
+def abstract_params(abstract: Any, mesh: DeviceMesh) -> Any:
+    """Shapes of parameters with their shardings, for reading them from a checkpoint."""
+
+    def laid_out(path: tuple[Any, ...], leaf: Any) -> jax.ShapeDtypeStruct:
+        spec = _spec(path_of(path), leaf.shape, mesh)[0]
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+
+    return jax.tree_util.tree_map_with_path(laid_out, abstract)
+
+
+def layout(mesh: DeviceMesh) -> Layout:
+    """Keeps fsdp what it should be: the compute copy whole along it, so that each device multiplies its own rows.
+
+    Left alone, the compiler splits every product along the width instead, and moves activations between all devices.
+    """
+
+    def constrain(tree: Params, without: tuple[str, ...]) -> Params:
+        def place(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+            spec, _ = _spec(path_of(path), leaf.shape, mesh, without)
+            return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
+
+        return jax.tree_util.tree_map_with_path(place, tree)
+
+    return Layout(gather=lambda params: constrain(params, ("fsdp",)), scatter=lambda gradient: constrain(gradient, ()))
+
+
+def _spec(
+    path: str, shape: tuple[int, ...], mesh: DeviceMesh, without: tuple[str, ...] = ()
+) -> tuple[PartitionSpec, tuple[str, ...]]:
+    """How the array at a path is split, leaving mesh axes `without` out, and notes on where it cannot be."""
+    axes = next((axes for pattern, axes in RULES if re.search(rf"(^|/){pattern}$", path)), None)
+    if axes is None:
+        unnamed = path.endswith("/kernel") and mesh.shape["fsdp"] * mesh.shape["tensor"] > 1
+        return PartitionSpec(), (f"{path} {shape} is copied to every device: no sharding rule names it",) * unnamed
+    if len(axes) > len(shape):
+        return PartitionSpec(), (f"{path} {shape} is copied to every device: its rule has {len(axes)} axes",)
+    spec: list[str | None] = [None] * (len(shape) - len(axes))
+    notes = []
+    for size, name in zip(shape[len(spec) :], axes, strict=True):
+        ways = 1 if name is None or name in without else mesh.shape[name]
+        spec.append(name if ways > 1 and size % ways == 0 else None)
+        if size % ways != 0:
+            notes.append(f"{path} {shape} is not split over {name}: {size} is not divisible by {ways}")
+    return PartitionSpec(*spec), tuple(notes)
+
+
+# --- batches ---
+
+
+def batch_sharding(mesh: DeviceMesh) -> NamedSharding:
+    """Rows split over data and fsdp; the other axes of a batch whole."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def process_share(mesh: DeviceMesh) -> tuple[int, int]:
+    """(i, n): this process feeds the i-th of n equal parts of every batch, which is what `stream(shard=)` takes.
+
+    (0, 1) is the whole batch: with one process, and where the processes' devices do not hold equal parts in a row.
+    """
+    parts = row_shards(mesh)
+    held: dict[int, set[int]] = {}  # process -> the parts its devices hold; those along tensor hold the same
+    for part, devices in enumerate(mesh.devices.reshape(parts, -1)):
+        for device in devices:
+            held.setdefault(device.process_index, set()).add(part)
+    size = len(held[jax.process_index()])
+    if any(len(rows) != size or min(rows) % size != 0 or max(rows) - min(rows) >= size for rows in held.values()):
+        return 0, 1
+    return min(held[jax.process_index()]) // size, parts // size
+
+
+def placer(mesh: DeviceMesh, whole: bool = False) -> Callable[[Any], Any]:
+    """`place(tree)`: host arrays with leading rows, to the devices that need them; they must not be written to later.
+
+    Each process passes its `process_share`, or with `whole` every process the same whole batch, as evaluation does. A
+    whole batch whose rows do not split evenly (the last of an evaluation) is copied to every device.
+    """
+    split, copied, parts = batch_sharding(mesh), NamedSharding(mesh, PartitionSpec()), row_shards(mesh)
+    shares = 1 if whole else process_share(mesh)[1]
+
+    def place(array: np.ndarray) -> jax.Array:
+        if shares > 1:
+            shape = (array.shape[0] * shares, *array.shape[1:])
+            return jax.make_array_from_process_local_data(split, array, shape)
+        sharding = split if array.shape[0] % parts == 0 else copied
+        if sharding.is_fully_addressable:
+            return jax.device_put(array, sharding)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return lambda tree: jax.tree.map(place, tree)
+
+
+def fetch(array: jax.Array) -> np.ndarray:
+    """The whole array on every host, wherever its parts lie; in a run of many processes all must call it."""
+    if isinstance(array, np.ndarray) or array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))

@@ -1,0 +1,56 @@
+"""What a run is after some number of updates, as one value."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gptjax.config import Run
+from gptjax.types import Key, Objective, Params
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that the next update depends on besides its batch; a pytree, so jit, donation and saving just work."""
+
+    step: jax.Array
+    """int32 scalar; batches consumed, skipped ones included, so it names the next batch."""
+    params: Params
+    """float32 master weights."""
+    opt_state: Any
+    """The optimizer's own state; its leaves' paths end in the paths of the parameters they belong to."""
+    key: Key
+    """Root of all dropout; never advanced, update n uses `fold_in(key, n)`."""
+    ema: Params | None
+    """Moving average of the parameters, or None where the run has none."""
+    skipped: jax.Array
+    """int32 scalar; updates left out so far because a loss or a gradient was not finite."""
+    skipped_in_a_row: jax.Array
+    """int32 scalar; how many of them were the latest ones."""
+
+
+def path_of(key_path: tuple[Any, ...]) -> str:
+    """A leaf's path as text, "params/model/embed/tokens"; roles and sharding rules are read from it."""
+    return jax.tree_util.keystr(key_path, simple=True, separator="/")
+
+
+def init_state(run: Run, objective: Objective, optimizer: optax.GradientTransformation, key: Key) -> TrainState:
+    """The state before the first update, parameters from `objective.init`; to be jitted, with shardings on a mesh.
+
+    A run that starts from given parameters passes `objective._replace(init=lambda key: params)`.
+    """
+    init_key, dropout_key = jax.random.split(key)
+    params = objective.init(init_key)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        key=dropout_key,
+        # A copy: donation would otherwise see one buffer twice.
+        ema=None if run.ema_decay is None else jax.tree.map(jnp.copy, params),
+        skipped=jnp.zeros((), jnp.int32),
+        skipped_in_a_row=jnp.zeros((), jnp.int32),
+    )

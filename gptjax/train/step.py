@@ -1,0 +1,124 @@
+"""One update, as a pure function of the state and a batch."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gptjax.config import Run
+from gptjax.train.state import TrainState
+from gptjax.types import Key, Params
+
+Loss = Callable[[Params, Any, Key | None], tuple[jax.Array, jax.Array, Any]]
+"""`Objective.loss`: (params, batch, key) -> (sum, count, metrics)."""
+Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+
+
+class Layout(NamedTuple):
+    """Where the compute copy of the parameters and its gradient lie while an update is made."""
+
+    gather: Callable[[Params], Params] = lambda params: params
+    """Brings the compute copy together, once an update."""
+    scatter: Callable[[Params], Params] = lambda gradient: gradient
+    """Splits a micro-batch's gradient as the master weights are split."""
+
+
+ANYWHERE = Layout()
+
+
+class _Sums(NamedTuple):
+    """What micro-batches add up: every mean is taken once, at the end, over the whole batch."""
+
+    gradient: Params
+    loss: jax.Array
+    counted: jax.Array
+    metrics: dict[str, tuple[jax.Array, jax.Array]]
+
+
+def make_step(run: Run, loss: Loss, optimizer: optax.GradientTransformation, layout: Layout = ANYWHERE) -> Step:
+    """The update of a run: `step(state, batch) -> (state, metrics)`, to be jitted with the state donated.
+
+    The batch's leaves have `run.batch_rows` rows; micro-batch i of A holds rows i, i + A, ... The gradient is that of
+    sum / count over the whole batch, however its weights fall on the micro-batches; nothing counted gives no gradient.
+    Where the loss or the gradient's norm is not finite, parameters, optimizer state and average stay as they were; the
+    step still advances, to the next batch. metrics: loss_nats and the objective's own means, tokens (counted targets),
+    grad_norm (before clipping), skipped (so far) and skipped_in_a_row, all scalars; a mean over nothing is 0.
+    """
+
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        params = layout.gather(_cast(state.params, run.precision))
+        key = jax.random.fold_in(state.key, state.step)
+        sums = _accumulate(partial(_sums, loss, layout), params, batch, key, run.accumulation)
+        loss_nats, grad_norm = _mean(sums.loss, sums.counted), _mean(optax.tree.norm(sums.gradient), sums.counted)
+        finite = jnp.isfinite(loss_nats) & jnp.isfinite(grad_norm)
+        scale = _mean(1.0, sums.counted) * _clip(grad_norm, run.clip_norm)
+        gradient = jax.tree.map(lambda g: g * scale, sums.gradient)
+        new = _apply(optimizer, state, gradient, run.ema_decay)
+        old = (state.params, state.opt_state, state.ema)
+        new_params, opt_state, ema = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+        skipped = state.skipped + ~finite
+        in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
+        metrics = {name: _mean(total, count) for name, (total, count) in sums.metrics.items()}
+        metrics |= {"loss_nats": loss_nats, "tokens": sums.counted, "grad_norm": grad_norm}
+        metrics |= {"skipped": skipped, "skipped_in_a_row": in_a_row}
+        return TrainState(state.step + 1, new_params, opt_state, state.key, ema, skipped, in_a_row), metrics
+
+    return step
+
+
+def _cast(params: Params, dtype: str) -> Params:
+    """The compute copy, made once an update: outside the micro-batches, before any gather over devices."""
+    return jax.tree.map(lambda p: p.astype(dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p, params)
+
+
+def _accumulate(sums: Callable[..., _Sums], params: Params, batch: Any, key: Key, parts: int) -> _Sums:
+    """`sums(params, rows, key)` added up over all micro-batches."""
+    if parts == 1:
+        return sums(params, batch, jax.random.fold_in(key, 0))
+    # Strided, not contiguous: rows that a device holds then stay with it in every micro-batch.
+    micro = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
+
+    def add(total: _Sums, part: tuple[jax.Array, Any]) -> tuple[_Sums, None]:
+        index, rows = part
+        return jax.tree.map(jnp.add, total, sums(params, rows, jax.random.fold_in(key, index))), None
+
+    shapes = jax.eval_shape(sums, params, jax.tree.map(lambda x: x[0], micro), key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(add, zeros, (jnp.arange(parts), micro))[0]
+
+
+def _sums(loss: Loss, layout: Layout, params: Params, batch: Any, key: Key) -> _Sums:
+    """Of one micro-batch, in float32 whatever the compute dtype."""
+
+    def total(params: Params) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        loss_sum, count, metrics = loss(params, batch, key)
+        return loss_sum, (count, metrics)
+
+    (loss_sum, (count, metrics)), gradient = jax.value_and_grad(total, has_aux=True)(params)
+    sums = _Sums(layout.scatter(gradient), loss_sum, count, dict(metrics))
+    return jax.tree.map(lambda x: x.astype(jnp.float32), sums)
+
+
+def _mean(total: jax.Array | float, count: jax.Array) -> jax.Array:
+    return jnp.where(count > 0, total / jnp.where(count > 0, count, 1.0), 0.0)
+
+
+def _clip(norm: jax.Array, limit: float | None) -> jax.Array | float:
+    return 1.0 if limit is None else jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-30))
+
+
+def _apply(
+    optimizer: optax.GradientTransformation, state: TrainState, gradient: Params, ema_decay: float | None
+) -> tuple[Params, Any, Params | None]:
+    """The parameters, optimizer state and average that follow, were the gradient finite."""
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    if ema_decay is None:
+        return params, opt_state, None
+    applied = state.step - state.skipped
+    # Young averages forget faster, so that the initial parameters do not linger in a short run.
+    decay = jnp.minimum(ema_decay, (1.0 + applied) / (10.0 + applied))
+    return params, opt_state, jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.ema, params)
