@@ -45,16 +45,17 @@ def pretrain() -> Run:
     return Run(
         model=GPT(
             layers=4, width=256, heads=4, mlp_width=1024, context=256, positions="rotary", norm="rms", mlp="relu2",
-            bias=False, qk_norm=True, tied=False, residual_init="zero",
+            bias=False, qk_norm=True, embed_norm=True, conv_tokens=3, tied=False, init_std=256**-0.5,
+            residual_init="zero",
         ),
         tokenizer=SentencePiece(vocab_size=2048),
         objective=Causal(),
-        optimizer=Muon(learning_rate=0.025, adam_learning_rate=5e-3),
-        schedule=Linear(warmup_steps=10),
+        optimizer=Muon(learning_rate=0.025, adam_learning_rate=5e-3, embedding_learning_rate=1e-3, beta1=0.8),
+        schedule=Linear(),
         data=Data(split="document"),
-        steps=900,
-        batch_rows=8,
-        evaluation=Evaluation(every_steps=300, max_tokens=100_000),
+        steps=450,
+        batch_rows=16,
+        evaluation=Evaluation(every_steps=225, max_tokens=50_000),
         checkpoints=Checkpoints(every_steps=150),
     )  # fmt: skip
 

@@ -1,9 +1,12 @@
 """Configurations that the tests train: small enough for a second, with dropout on."""
 
+from dataclasses import replace
+
 from gptjax.config import Checkpoints, Data, Evaluation, Run
 from gptjax.data.tokenizers import Bytes
 from gptjax.models.gpt import GPT
 from gptjax.objectives.causal import Causal
+from gptjax.objectives.tasks import Classification
 from gptjax.train.optim import AdamW, Muon
 from gptjax.train.schedules import Cosine
 
@@ -28,6 +31,10 @@ def small() -> Run:
 
 def muon() -> Run:
     """The same with Muon and no average."""
-    from dataclasses import replace
-
     return replace(small(), optimizer=Muon(), ema_decay=None)
+
+
+def task() -> Run:
+    """A few updates of a classification."""
+    base = replace(small(), objective=Classification(), data=Data(validation_fraction=0.25, split="document"))
+    return replace(base, steps=6, ema_decay=None, evaluation=Evaluation(every_steps=6, rows=8))

@@ -1,0 +1,185 @@
+"""Attention in O(T) memory on any machine: blocks of queries meet blocks of keys, and no T x S array ever exists.
+
+The softmax is accumulated over key blocks; backward recomputes each block's weights from the row's logsumexp. (Dao,
+"FlashAttention-2", arXiv 2307.08691; Rabe & Staats, arXiv 2112.05682.) Pairs of blocks of which no query sees a key are
+never visited: nearly half of them under a causal mask, all but a band under a window.
+
+Axes: I query blocks, J key blocks, P visited pairs of them; T queries and S keys of one block; G = N / K query heads of
+a key head, M = G T.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gptjax.attention.dropout import drop
+from gptjax.attention.visible import Visible
+from gptjax.types import Array
+
+MASKED = -1e30
+"""Score of a key that is not seen: finite, so that no difference of scores is NaN."""
+BLOCK = 128
+"""Queries, and keys, of one block at most."""
+
+_product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+def attend(
+    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible, dropout: float, key: jax.Array | None
+) -> jax.Array:
+    """What `dense.attend` gives, block by block; dropout draws other bits."""
+    return _attend(q_BTNH, k_BSKH, v_BSKH, visible, key, dropout)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _attend(
+    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible, key: jax.Array | None, dropout: float
+) -> jax.Array:
+    return _forward(q_BTNH, k_BSKH, v_BSKH, visible, key, dropout)[0]
+
+
+def _forward(
+    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible, key: jax.Array | None, dropout: float
+) -> tuple[jax.Array, Any]:
+    blocks = _cut(q_BTNH, k_BSKH, v_BSKH, visible)
+    empty_IBKM = jnp.zeros(blocks.q_IBKMH.shape[:-1], jnp.float32)
+    start = jnp.zeros(blocks.q_IBKMH.shape, jnp.float32), empty_IBKM + MASKED, empty_IBKM
+
+    def visit(carry: Any, pair: Any) -> tuple[Any, None]:
+        out_IBKMH, top_IBKM, sum_IBKM = carry
+        i, j = pair
+        scores_BKMS, seen_BKMS = _scores(blocks, visible, i, j)
+        top_BKM = jnp.maximum(top_IBKM[i], scores_BKMS.max(-1))
+        weights_BKMS = jnp.where(seen_BKMS, jnp.exp(scores_BKMS - top_BKM[..., None]), 0)
+        shrink_BKM = jnp.exp(top_IBKM[i] - top_BKM)
+        sum_BKM = sum_IBKM[i] * shrink_BKM + weights_BKMS.sum(-1)
+        weights_BKMS = drop(weights_BKMS, dropout, _pair_key(key, i, j)).astype(v_BSKH.dtype)
+        out_BKMH = out_IBKMH[i] * shrink_BKM[..., None] + _product("BKMS,BKSH->BKMH", weights_BKMS, blocks.v_JBKSH[j])
+        return (out_IBKMH.at[i].set(out_BKMH), top_IBKM.at[i].set(top_BKM), sum_IBKM.at[i].set(sum_BKM)), None
+
+    pairs = _pairs(q_BTNH.shape[1], k_BSKH.shape[1], visible)
+    (out_IBKMH, top_IBKM, sum_IBKM), _ = jax.lax.scan(visit, start, pairs)
+    sum_IBKM = jnp.maximum(sum_IBKM, jnp.finfo(jnp.float32).tiny)
+    out_BTNH = _join((out_IBKMH / sum_IBKM[..., None]).astype(v_BSKH.dtype), q_BTNH.shape)
+    return out_BTNH, (q_BTNH, k_BSKH, v_BSKH, visible, key, out_BTNH, top_IBKM + jnp.log(sum_IBKM))
+
+
+def _backward(dropout: float, saved: Any, dout_BTNH: jax.Array) -> tuple[Any, ...]:
+    q_BTNH, k_BSKH, v_BSKH, visible, key, out_BTNH, logsum_IBKM = saved
+    blocks = _cut(q_BTNH, k_BSKH, v_BSKH, visible)
+    dout_IBKMH = _cut_heads(dout_BTNH, k_BSKH.shape[2])
+    # The sum over keys of weight times its gradient is out . dout, with dropout or without.
+    delta_IBKM = _product("IBKMH,IBKMH->IBKM", _cut_heads(out_BTNH, k_BSKH.shape[2]), dout_IBKMH)
+    start = tuple(jnp.zeros(x.shape, jnp.float32) for x in blocks[:3])
+
+    def visit(carry: Any, pair: Any) -> tuple[Any, None]:
+        dq_IBKMH, dk_JBKSH, dv_JBKSH = carry
+        i, j = pair
+        dropped = partial(drop, rate=dropout, key=_pair_key(key, i, j))
+        scores_BKMS, seen_BKMS = _scores(blocks, visible, i, j)
+        weights_BKMS = jnp.where(seen_BKMS, jnp.exp(scores_BKMS - logsum_IBKM[i][..., None]), 0)
+        dweights_BKMS = dropped(_product("BKMH,BKSH->BKMS", dout_IBKMH[i], blocks.v_JBKSH[j]))
+        dscores_BKMS = (weights_BKMS * (dweights_BKMS - delta_IBKM[i][..., None])).astype(q_BTNH.dtype)
+        weights_BKMS = dropped(weights_BKMS).astype(dout_BTNH.dtype)
+        dq_IBKMH = dq_IBKMH.at[i].add(_product("BKMS,BKSH->BKMH", dscores_BKMS, blocks.k_JBKSH[j]))
+        dk_JBKSH = dk_JBKSH.at[j].add(_product("BKMS,BKMH->BKSH", dscores_BKMS, blocks.q_IBKMH[i]))
+        dv_JBKSH = dv_JBKSH.at[j].add(_product("BKMS,BKMH->BKSH", weights_BKMS, dout_IBKMH[i]))
+        return (dq_IBKMH, dk_JBKSH, dv_JBKSH), None
+
+    pairs = _pairs(q_BTNH.shape[1], k_BSKH.shape[1], visible)
+    (dq_IBKMH, dk_JBKSH, dv_JBKSH), _ = jax.lax.scan(visit, start, pairs)
+    scale = q_BTNH.shape[-1] ** -0.5
+    dq_BTNH = _join(dq_IBKMH * scale, q_BTNH.shape).astype(q_BTNH.dtype)
+    dk_BSKH = _join(dk_JBKSH * scale, k_BSKH.shape).astype(k_BSKH.dtype)
+    return dq_BTNH, dk_BSKH, _join(dv_JBKSH, v_BSKH.shape).astype(v_BSKH.dtype), None, None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+class _Blocks(NamedTuple):
+    """The operands cut into blocks, the block axis first."""
+
+    q_IBKMH: jax.Array
+    k_JBKSH: jax.Array
+    v_JBKSH: jax.Array
+    segments_IBT: Array | None
+    key_segments_JBS: Array | None
+    keys: int
+    """Keys that are not padding."""
+    group: int
+    """G, query heads of a key head."""
+
+
+def _cut(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible) -> _Blocks:
+    N, S, K = q_BTNH.shape[2], k_BSKH.shape[1], k_BSKH.shape[2]
+    return _Blocks(
+        q_IBKMH=_cut_heads(q_BTNH, K),
+        k_JBKSH=_cut_heads(k_BSKH, K),
+        v_JBKSH=_cut_heads(v_BSKH, K),
+        segments_IBT=_cut_row(visible.segments_BT),
+        key_segments_JBS=_cut_row(visible.keys_segments),
+        keys=S,
+        group=N // K,
+    )
+
+
+def _cut_heads(x_BTNH: Array, kv_heads: int) -> jax.Array:
+    """[B, T, N, H] -> [I, B, K, M, H], padded with zeros to whole blocks."""
+    B, T, N, H = x_BTNH.shape
+    blocks, block = _count(T)
+    x_BTNH = jnp.pad(x_BTNH, ((0, 0), (0, blocks * block - T), (0, 0), (0, 0)))
+    x_IBKGTH = x_BTNH.reshape(B, blocks, block, kv_heads, N // kv_heads, H).transpose(1, 0, 3, 4, 2, 5)
+    return x_IBKGTH.reshape(blocks, B, kv_heads, N // kv_heads * block, H)
+
+
+def _cut_row(x_BT: Array | None) -> jax.Array | None:
+    """[B, T] -> [I, B, T]."""
+    return None if x_BT is None else _cut_heads(x_BT[:, :, None, None], 1)[:, :, 0, :, 0]
+
+
+def _join(x_IBKMH: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The inverse of `_cut_heads`."""
+    B, T, N, H = shape
+    blocks, block = _count(T)
+    K = x_IBKMH.shape[2]
+    x_BITKGH = x_IBKMH.reshape(blocks, B, K, N // K, block, H).transpose(1, 0, 4, 2, 3, 5)
+    return x_BITKGH.reshape(B, blocks * block, N, H)[:, :T]
+
+
+def _count(length: int) -> tuple[int, int]:
+    """How many blocks, and the size of one: as few as `BLOCK` allows, padded as little as that leaves."""
+    blocks = -(-length // BLOCK)
+    return blocks, -(-length // blocks)
+
+
+def _pairs(queries: int, keys: int, visible: Visible) -> tuple[np.ndarray, np.ndarray]:
+    """Indices i_P, j_P of the pairs of blocks to visit: all of them where rows start at offsets known only later."""
+    (query_blocks, T), (key_blocks, S) = _count(queries), _count(keys)
+    i_P, j_P = np.divmod(np.arange(query_blocks * key_blocks), key_blocks)
+    seen_P = np.ones(len(i_P), bool)
+    if visible.causal and visible.offsets_B is None:
+        seen_P &= j_P * S < (i_P + 1) * T
+    if visible.window is not None and visible.offsets_B is None:
+        seen_P &= (j_P + 1) * S > i_P * T - visible.window + 1
+    return i_P[seen_P], j_P[seen_P]
+
+
+def _scores(blocks: _Blocks, visible: Visible, i: jax.Array, j: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Scores [B, K, M, S] float32 of one pair of blocks, and which of them count, [B or 1, 1, M, S]."""
+    T, S = blocks.q_IBKMH.shape[3] // blocks.group, blocks.k_JBKSH.shape[3]
+    scores_BKMS = _product("BKMH,BKSH->BKMS", blocks.q_IBKMH[i], blocks.k_JBKSH[j]) * blocks.q_IBKMH.shape[4] ** -0.5
+    segments_BT = None if blocks.segments_IBT is None else blocks.segments_IBT[i]
+    key_segments_BS = None if blocks.key_segments_JBS is None else blocks.key_segments_JBS[j]
+    keys_S = j * S + jnp.arange(S)
+    seen_BTS = visible.mask(i * T + jnp.arange(T), keys_S, segments_BT, key_segments_BS) & (keys_S < blocks.keys)
+    seen_BKMS = jnp.tile(seen_BTS, (1, blocks.group, 1))[:, None]
+    return jnp.where(seen_BKMS, scores_BKMS, MASKED), seen_BKMS
+
+
+def _pair_key(key: jax.Array | None, i: jax.Array, j: jax.Array) -> jax.Array | None:
+    """Every pair of blocks draws bits of its own, the same forward and backward."""
+    return None if key is None else jax.random.fold_in(jax.random.fold_in(key, i), j)

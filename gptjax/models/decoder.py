@@ -1,0 +1,221 @@
+"""What a decoder-only transformer computes, as pure functions of a `GPT` config and its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gptjax.attention import Implementation, Visible
+from gptjax.attention.dropout import drop
+from gptjax.config import ConfigError
+from gptjax.models.block import Attention, Block, Memory
+from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, product, rotary_angles, subkey
+from gptjax.types import Key, Params
+
+if TYPE_CHECKING:
+    from gptjax.models.gpt import GPT
+
+REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    "none": lambda f: f,
+    "block": jax.checkpoint,
+    "dots": partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
+}
+
+
+class Cache(NamedTuple):
+    """Keys and values of the tokens read so far."""
+
+    layers: tuple[Memory, ...]
+    """For each layer, keys and values of at most S tokens a row, and the branches' last conv_tokens - 1 inputs."""
+    lengths_B: jax.Array
+    """Tokens read of each row."""
+
+
+def _norm(config: GPT) -> nn.Module:
+    return RMSNorm(config.norm_eps) if config.norm == "rms" else LayerNorm(config.norm_eps, config.bias)
+
+
+def _block(config: GPT, impl: Implementation) -> Block:
+    std = config.init_std
+    residual_std = {"plain": std, "scaled": std / (2 * config.layers) ** 0.5, "zero": 0.0}[config.residual_init]
+    attn = Attention(
+        heads=config.heads,
+        kv_heads=config.kv_heads or config.heads,
+        bias=config.bias,
+        qk_norm=config.qk_norm,
+        norm_eps=config.norm_eps,
+        init_std=std,
+        residual_std=residual_std,
+        dropout=config.dropout,
+        impl=impl,
+    )
+    mlp = Mlp(config.mlp_width, config.mlp, config.bias, std, residual_std)
+    return Block(
+        attn=attn,
+        mlp=mlp,
+        attn_conv=CausalConv(config.conv_tokens) if config.conv_tokens else None,
+        mlp_conv=CausalConv(config.conv_tokens) if config.conv_tokens else None,
+        attn_norm=_norm(config),
+        mlp_norm=_norm(config),
+        norm_first=config.norm_place == "pre",
+        dropout=config.dropout,
+    )
+
+
+def _nothing_before(config: GPT, rows: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """What the branches have read before the start of a text, as far as their convolutions look back."""
+    zeros_BJD = jnp.zeros((rows, max(config.conv_tokens - 1, 0), config.width), dtype)
+    return zeros_BJD, zeros_BJD
+
+
+def init(config: GPT, padded_vocab_size: int, key: Key) -> Params:
+    """Float32 parameters; see `gptjax.models.gpt` for their names and shapes."""
+    tokens_key, positions_key, blocks_key, head_key = jax.random.split(key, 4)
+    x_BTD = jnp.zeros((1, 1, config.width))
+    embed = {"tokens": config.init_std * jax.random.normal(tokens_key, (padded_vocab_size, config.width))}
+    if config.positions == "learned":
+        embed["positions"] = config.init_std * jax.random.normal(positions_key, (config.context, config.width))
+
+    def layer(key: Key) -> Params:
+        before = _nothing_before(config, 1, x_BTD.dtype)
+        positions_BT = jnp.zeros((1, 1), jnp.int32)
+        return _block(config, "dense").init(key, x_BTD, positions_BT, Visible(), None, None, before, None)["params"]
+
+    params = {"embed": embed, "blocks": jax.vmap(layer)(jax.random.split(blocks_key, config.layers))}
+    if config.embed_norm:
+        params["embed_norm"] = _norm(config).init(head_key, x_BTD)["params"]
+    if config.norm_place == "pre":
+        params["final_norm"] = _norm(config).init(head_key, x_BTD)["params"]
+    if not config.tied:
+        # Logits of standard deviation 0.1 at every width, so that the first loss is near ln V.
+        kernel_DV = jax.random.normal(head_key, (config.width, padded_vocab_size)) * 0.1 * config.width**-0.5
+        params["head"] = {"kernel": kernel_DV}
+    return params
+
+
+def features(
+    config: GPT,
+    params: Params,
+    inputs_BT: jax.Array,
+    segments_BT: jax.Array | None = None,
+    positions_BT: jax.Array | None = None,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """What the head reads, [B, T, D] in the dtype of the parameters; a key turns dropout on."""
+    T = inputs_BT.shape[1]
+    if config.context < T:
+        raise ConfigError(f"a row of {T} tokens is longer than context={config.context}")
+    if positions_BT is None:
+        positions_BT = jnp.arange(T)[None]
+    x_BTD = drop(_embed(config, params, inputs_BT, positions_BT), config.dropout, subkey(key, config.layers))
+    visible = Visible(window=config.window, segments_BT=segments_BT)
+    angles = _angles(config, positions_BT)
+    block, before = _block(config, config.attention), _nothing_before(config, len(inputs_BT), x_BTD.dtype)
+
+    def layer(x_BTD: jax.Array, block_params_and_number: tuple[Params, Any]) -> tuple[jax.Array, None]:
+        block_params, number = block_params_and_number
+        key_here = subkey(key, number)
+        return _run(block, block_params, x_BTD, positions_BT, visible, angles, None, before, key_here)[0], None
+
+    layer = REMAT[config.remat](layer)
+    if config.scan:
+        x_BTD, _ = jax.lax.scan(layer, x_BTD, (params["blocks"], jnp.arange(config.layers)))
+    else:
+        for number, block_params in enumerate(_unstack(params["blocks"], config.layers)):
+            x_BTD, _ = layer(x_BTD, (block_params, number))
+    return _final(config, params, x_BTD)
+
+
+def head(config: GPT, vocab_size: int, params: Params, features: jax.Array) -> jax.Array:
+    """Logits [..., V] float32 of features [..., D], accumulated in float32; -inf for the vocabulary's padding."""
+    kernel_DV = params["embed"]["tokens"].T if config.tied else params["head"]["kernel"]
+    flat = features.reshape(-1, features.shape[-1])
+    logits = product(flat, kernel_DV.astype(features.dtype))
+    if config.logit_softcap is not None:
+        logits = config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
+    padded = logits.shape[-1]
+    if vocab_size < padded:
+        logits = jnp.where(jnp.arange(padded) < vocab_size, logits, -jnp.inf)
+    return logits.reshape(*features.shape[:-1], padded)
+
+
+def cache(config: GPT, rows: int, length: int, dtype: Any) -> Cache:
+    """An empty cache; raises `ConfigError` where it is longer than positions were learnt for."""
+    if config.positions == "learned" and length > config.context:
+        raise ConfigError(
+            f"a cache of {length} tokens is longer than context={config.context}, and positions are learnt"
+        )
+    shape = (rows, length, config.kv_heads or config.heads, config.width // config.heads)
+    empty = Memory(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), *_nothing_before(config, rows, dtype))
+    layers = tuple(jax.tree.map(jnp.copy, empty) for _ in range(config.layers))
+    return Cache(layers, jnp.zeros(rows, jnp.int32))
+
+
+def extend(
+    config: GPT, params: Params, inputs_BT: jax.Array, cache: Cache, counts_B: jax.Array | None = None
+) -> tuple[jax.Array, Cache]:
+    """Read T more tokens of each row, of which the first counts_B are real: (features_BTD, cache).
+
+    Attention is auto whatever the config names: a kernel for whole rows need not know caches. Layers are always
+    unrolled, so that each layer's cache is updated in place inside a compiled loop. What would pass the cache's end is
+    not kept: the caller sees to the length.
+    """
+    B, T = inputs_BT.shape
+    counts_B = jnp.full(B, T, jnp.int32) if counts_B is None else counts_B
+    positions_BT = cache.lengths_B[:, None] + jnp.arange(T)
+    length = cache.layers[0].keys_BSKH.shape[1]
+    slots_BT = jnp.where(jnp.arange(T) < counts_B[:, None], positions_BT, length)
+
+    def recall(memory: Memory, *new: jax.Array) -> tuple[jax.Array, ...]:
+        at = jnp.arange(B)[:, None], slots_BT
+        return tuple(old.at[at].set(x.astype(old.dtype), mode="drop") for old, x in zip(memory[:2], new, strict=True))
+
+    def latest(before_BJD: jax.Array, new_BTD: jax.Array) -> jax.Array:
+        seen = jnp.concatenate([before_BJD, new_BTD.astype(before_BJD.dtype)], axis=1)
+        last_BJ = counts_B[:, None] + jnp.arange(before_BJD.shape[1])
+        return jnp.take_along_axis(seen, last_BJ[..., None], axis=1)
+
+    visible = Visible(window=config.window, offsets_B=cache.lengths_B)
+    angles, block = _angles(config, positions_BT), _block(config, "auto")
+    x_BTD = _embed(config, params, inputs_BT, positions_BT)
+    layers = []
+    for block_params, memory in zip(_unstack(params["blocks"], config.layers), cache.layers, strict=True):
+        before, keep = memory[2:], partial(recall, memory)
+        x_BTD, new = _run(block, block_params, x_BTD, positions_BT, visible, angles, keep, before, None)
+        layers.append(Memory(*new[:2], *map(latest, before, new[2:])))
+    return _final(config, params, x_BTD), Cache(tuple(layers), cache.lengths_B + counts_B)
+
+
+def _run(module: nn.Module, params: Params, *args: Any) -> Any:
+    return module.apply({"params": params}, *args)
+
+
+def _embed(config: GPT, params: Params, inputs_BT: jax.Array, positions_BT: jax.Array) -> jax.Array:
+    x_BTD = params["embed"]["tokens"][inputs_BT]
+    if config.positions == "learned":
+        x_BTD = x_BTD + params["embed"]["positions"][positions_BT]
+    return _run(_norm(config), params["embed_norm"], x_BTD) if config.embed_norm else x_BTD
+
+
+def _angles(config: GPT, positions_BT: jax.Array) -> tuple[jax.Array, jax.Array] | None:
+    if config.positions != "rotary":
+        return None
+    return rotary_angles(positions_BT, config.width // config.heads, config.rope_theta)
+
+
+def _final(config: GPT, params: Params, x_BTD: jax.Array) -> jax.Array:
+    if config.norm_place == "post":
+        return x_BTD
+    return _run(_norm(config), params["final_norm"], x_BTD)
+
+
+def _unstack(blocks: Params, layers: int) -> list[Params]:
+    """One tree a layer. A split, whose gradient is one concatenation: indexing would add up L arrays of zeros."""
+    leaves, tree = jax.tree.flatten(blocks)
+    parts = zip(*(jax.lax.split(x, [1] * layers) for x in leaves), strict=True)
+    return [jax.tree.unflatten(tree, [x[0] for x in part]) for part in parts]

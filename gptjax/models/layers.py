@@ -1,0 +1,163 @@
+"""The parameterised layers that the model families are built of, and the small functions between them.
+
+Every product sees its tokens flattened to one axis: on a CPU the weight gradient of a product over [B, T, D] contracts
+two axes and leaves the fast matrix path, which doubles the time of a whole training step. Weights are in the compute
+dtype that the caller passes in; norms and rotary angles are float32 inside.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Initializer = Callable[..., jax.Array]
+
+
+class Linear(nn.Module):
+    """x W + b over the last axis."""
+
+    features: int
+    bias: bool
+    init_std: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., in] -> [..., features], in the dtype of x."""
+        std = nn.initializers.normal(self.init_std)
+        kernel = self.param("kernel", std, (x.shape[-1], self.features), jnp.float32)
+        out = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+        if self.bias:
+            out += self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
+        return out.reshape(*x.shape[:-1], self.features)
+
+
+class LayerNorm(nn.Module):
+    """(x - mean) / sqrt(variance + eps) * scale + bias over the last axis. (Ba et al., arXiv 1607.06450.)"""
+
+    eps: float
+    bias: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Computed in float32, returned in the dtype of x."""
+        x32 = x.astype(jnp.float32)
+        x32 -= x32.mean(-1, keepdims=True)
+        out = x32 * jax.lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + self.eps)
+        out *= self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32).astype(jnp.float32)
+        if self.bias:
+            out += self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32).astype(jnp.float32)
+        return out.astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * scale over the last axis. (Zhang & Sennrich, arXiv 1910.07467.)"""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Computed in float32, returned in the dtype of x."""
+        x32 = x.astype(jnp.float32)
+        out = x32 * jax.lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + self.eps)
+        out *= self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32).astype(jnp.float32)
+        return out.astype(x.dtype)
+
+
+def _squared_relu(x: jax.Array) -> jax.Array:
+    return jnp.square(jax.nn.relu(x))
+
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "relu2": _squared_relu,
+    "swiglu": jax.nn.silu,
+}
+"""Nonlinearity of each kind of MLP; swiglu multiplies it by a second projection."""
+GATED = ("swiglu",)
+
+
+class Mlp(nn.Module):
+    """down(activation(up(x))), or down(activation(gate(x)) * up(x)) where gated (Shazeer, arXiv 2002.05202)."""
+
+    width: int
+    kind: str
+    bias: bool
+    init_std: float
+    residual_std: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., D] -> [..., D]."""
+        hidden = Linear(self.width, self.bias, self.init_std, name="up")(x)
+        if self.kind in GATED:
+            gate = Linear(self.width, self.bias, self.init_std, name="gate")(x)
+            hidden *= ACTIVATIONS[self.kind](gate)
+        else:
+            hidden = ACTIVATIONS[self.kind](hidden)
+        return Linear(x.shape[-1], self.bias, self.residual_std, name="down")(hidden)
+
+
+class CausalConv(nn.Module):
+    """x_t + sum_j taps_j * x_(t-j) for j < width, each channel by itself and within its document; starts as identity.
+
+    (So et al. 2021, "Primer", put such convolutions behind the projections; here one stands before each branch.)
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array, positions_BT: jax.Array, history_BJD: jax.Array) -> jax.Array:
+        """[B, T, D] -> [B, T, D]; history_BJD holds the width - 1 inputs before the row (zeros at its start)."""
+        taps_JD = self.param("taps", nn.initializers.zeros, (self.width, x_BTD.shape[-1]), jnp.float32)
+        T, seen_BUD = x_BTD.shape[1], jnp.concatenate([history_BJD, x_BTD], axis=1)
+        out_BTD = x_BTD
+        for j, tap_D in enumerate(taps_JD.astype(x_BTD.dtype)):
+            earlier_BTD = jax.lax.slice_in_dim(seen_BUD, self.width - 1 - j, self.width - 1 - j + T, axis=1)
+            out_BTD += tap_D * jnp.where((positions_BT >= j)[..., None], earlier_BTD, 0)
+        return out_BTD
+
+
+def rotary_angles(positions_BT: jax.Array, head_size: int, theta: float) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of every angle, each [B, T, 1, H / 2] float32. (Su et al., arXiv 2104.09864.)"""
+    frequencies_H = theta ** (-jnp.arange(0, head_size, 2, dtype=jnp.float32) / head_size)
+    angles = positions_BT[:, :, None, None].astype(jnp.float32) * frequencies_H
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x_BTNH: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Turn dimensions i and i + H/2 of every head by their angle, the pairing of Llama's weights in transformers."""
+    cos, sin = angles
+    first, second = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x_BTNH.dtype)
+
+
+def subkey(key: jax.Array | None, number: Any) -> jax.Array | None:
+    """A key of its own for each place that draws; None stays None."""
+    return None if key is None else jax.random.fold_in(key, number)
+
+
+@jax.custom_vjp
+def product(x_MD: jax.Array, kernel_DV: jax.Array) -> jax.Array:
+    """x W, accumulated and returned in float32; backward multiplies in the dtype of x.
+
+    Without this, JAX would multiply the float32 gradient of the logits with bfloat16 operands cast up to it, the slow
+    way through the largest product of the model.
+    """
+    return jnp.matmul(x_MD, kernel_DV, preferred_element_type=jnp.float32)
+
+
+def _product_forward(x_MD: jax.Array, kernel_DV: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return product(x_MD, kernel_DV), (x_MD, kernel_DV)
+
+
+def _product_backward(saved: tuple[jax.Array, jax.Array], dout_MV: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x_MD, kernel_DV = saved
+    dout_MV = dout_MV.astype(x_MD.dtype)
+    return dout_MV @ kernel_DV.T, x_MD.T @ dout_MV
+
+
+product.defvjp(_product_forward, _product_backward)
