@@ -9,6 +9,8 @@ import hashlib
 import itertools
 import json
 import os
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,20 @@ BATCH_BYTES = min(4 * (os.cpu_count() or 1), 32) << 20
 Progress = Callable[[str, int, int], None]
 """`progress(split, bytes, tokens)` after each batch: how much of the split's text is done, and its tokens."""
 Pieces = Callable[[], Iterable[tuple[int, Piece]]]
+
+
+def told(every_seconds: float = 5.0) -> Progress:
+    """A progress that says on stderr how far a long build is, and says nothing of a short one."""
+    started = last = time.monotonic()
+
+    def tell(split: str, size: int, tokens: int) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= every_seconds:
+            last = now
+            done = f"{size / 1e6:,.0f} MB of text, {tokens / 1e6:,.1f}M tokens"
+            print(f"store: {split}: {done} in {now - started:.0f} s", file=sys.stderr)
+
+    return tell
 
 
 @dataclasses.dataclass

@@ -10,6 +10,7 @@ import numpy as np
 
 from gptjax.config import Data, ObjectiveConfig, Sources
 from gptjax.data import corpora, packing, store
+from gptjax.data.shards import told
 from gptjax.objectives.loss import weighted_nats
 from gptjax.types import Batch, Key, Metrics, Model, Objective, Params, Rows, RowSource, TokenSplit
 
@@ -38,7 +39,7 @@ class Causal(ObjectiveConfig):
 
     def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
         """Rows of every corpus by `data.packing`; the held-out text is judged as running tokens (`split`)."""
-        tokens = store.build(data, tokenizer, cache)
+        tokens = store.build(data, tokenizer, cache, told())
         rows, notes = [], []
         for corpus, split in zip(data.corpora, tokens.splits["train"], strict=True):
             if data.packing == "contiguous":

@@ -19,7 +19,7 @@ SHAKESPEARE = Path(__file__).parents[2].parent / "shared/data/tinyshakespeare/in
 
 
 def data(*paths, **fields) -> Data:
-    return Data(corpora=tuple(Corpus(str(path)) for path in paths), **fields)
+    return Data(**{"corpora": tuple(Corpus(str(path)) for path in paths), "split": "document", **fields})
 
 
 def documents(pieces) -> list[str]:

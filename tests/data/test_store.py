@@ -22,7 +22,7 @@ DOCUMENTS = [f"Document {i}: " + "äbc \n" * (i % 37) for i in range(400)]
 
 @pytest.fixture
 def data(tmp_path: Path) -> Data:
-    return Data(corpora=(Corpus(str(jsonl(tmp_path / "corpus.jsonl", DOCUMENTS))),))
+    return Data(corpora=(Corpus(str(jsonl(tmp_path / "corpus.jsonl", DOCUMENTS))),), split="document")
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_document_that_comes_in_pieces_is_one_document(tokenizer, tmp_path):
 
 def test_each_corpus_of_a_mixture_has_its_own_split(tokenizer, tmp_path):
     paths = [jsonl(tmp_path / f"{k}.jsonl", [f"{k} {i}" for i in range(200)]) for k in range(2)]
-    data = Data(corpora=tuple(Corpus(str(path)) for path in paths))
+    data = Data(corpora=tuple(Corpus(str(path)) for path in paths), split="document")
     built = store.build(data, tokenizer, tmp_path)
     for k in range(2):
         found = [text for name in built.splits for text in texts(built.splits[name][k], tokenizer)]
@@ -163,7 +163,7 @@ def slow(*args):
     time.sleep(0.004)
     write(*args)
 shards._put = slow
-data = Data(corpora=(Corpus(sys.argv[1]),))
+data = Data(corpora=(Corpus(sys.argv[1]),), split="document")
 print("started", flush=True)
 built = store.build(data, Bytes(bos=True, eos=True).build(lambda: iter(())), Path(sys.argv[2]))
 print(built.identity, flush=True)

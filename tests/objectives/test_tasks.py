@@ -21,7 +21,7 @@ def take_all(source):
 def read(config, tokenizer, tmp_path, records, context=64, **data):
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    given = Data(corpora=(Corpus(str(path)),), **{"validation_fraction": 0.0, **data})
+    given = Data(corpora=(Corpus(str(path)),), **{"validation_fraction": 0.0, "split": "document", **data})
     return config.sources(given, tokenizer, context, 0, tmp_path)
 
 
