@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gptjax import judge, launch, trained
-from gptjax.cli import default_cache, say
+from gptjax.cli import default_cache, guarded, say
 from gptjax.config import Checkpoints, Corpus, Data, Evaluation, Run
 from gptjax.data import store
 from gptjax.data.tokenizers import SentencePiece
@@ -44,19 +44,20 @@ def pretrain() -> Run:
     """A GPT of today's kind on the standard library's source."""
     return Run(
         model=GPT(
-            layers=4, width=256, heads=4, mlp_width=1024, context=256, positions="rotary", norm="rms", mlp="relu2",
-            bias=False, qk_norm=True, embed_norm=True, conv_tokens=3, tied=False, init_std=256**-0.5,
+            layers=3, width=192, heads=4, mlp_width=768, context=256, positions="rotary", norm="rms", mlp="relu2",
+            bias=False, qk_norm=True, embed_norm=True, conv_tokens=3, tied=False, init_std=192**-0.5,
             residual_init="zero",
         ),
         tokenizer=SentencePiece(vocab_size=2048),
         objective=Causal(),
-        optimizer=Muon(learning_rate=0.025, adam_learning_rate=5e-3, embedding_learning_rate=1e-3, beta1=0.8),
+        optimizer=Muon(learning_rate=0.02, adam_learning_rate=1e-2, embedding_learning_rate=2e-2, beta1=0.8),
         schedule=Linear(),
         data=Data(split="document"),
-        steps=450,
-        batch_rows=16,
-        evaluation=Evaluation(every_steps=225, max_tokens=50_000),
-        checkpoints=Checkpoints(every_steps=150),
+        steps=2600,
+        batch_rows=4,
+        log_every_steps=20,
+        evaluation=Evaluation(every_steps=1300, stride=128, max_tokens=50_000),
+        checkpoints=Checkpoints(every_steps=500),
     )  # fmt: skip
 
 
@@ -117,12 +118,12 @@ def main(out: Path, cache: Path) -> None:
     heading("judging on held-out modules")
     tokenizer = trained.recall(first)[1]
     rows = baselines(tokenizer, cache)
-    judged = judge.held_out(first, None, None, cache, say)
+    judged = judge.held_out(first, None, None, cache, say, whole=True)
     rows.append(["GPT", judged["bits_per_byte"]])
 
     heading("fine-tuning: function in, first line of its docstring out")
-    files = {split: out / f"docstrings-{split}.jsonl" for split in ("train", "validation")}
-    pairs = {split: docstrings.examples(pretrain().data, split) for split in files}
+    pairs = docstrings.examples(pretrain().data)
+    files = {split: out / f"docstrings-{split}.jsonl" for split in pairs}
     for split, path in files.items():
         docstrings.write(path, pairs[split])
     launch.launch(finetune(first, files["train"], files["validation"]), second, cache, say)
@@ -174,4 +175,4 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     parser.add_argument("--cache", type=Path, default=default_cache())
     asked = parser.parse_args()
-    main(asked.out, asked.cache)
+    sys.exit(guarded(lambda: main(asked.out, asked.cache)))

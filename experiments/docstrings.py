@@ -2,7 +2,7 @@
 
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,26 @@ LONGEST = 700
 """Characters of a function, so that most fit into a row with their docstring."""
 
 
-def examples(data: Data, split: str) -> list[dict[str, str]]:
-    """{"prompt", "completion"} for every documented function of a split's modules, each pair of texts once."""
-    found: dict[tuple[str, str], None] = {}
-    for _, piece in corpora.splits(data)[split]():
-        if piece.starts and piece.ends:
-            found |= dict.fromkeys(_functions(piece.text))
-    return [{"prompt": source, "completion": line} for source, line in found]
+def examples(data: Data) -> dict[str, list[dict[str, str]]]:
+    """{"prompt", "completion"} for every documented function of each split's modules, each pair of texts once.
+
+    A docstring that the training modules have too is not among the held-out ones: it could be known by heart.
+    """
+    found: dict[str, dict[tuple[str, str], None]] = {}
+    for split, pieces in corpora.splits(data).items():
+        found[split] = dict.fromkeys(pair for module in _documents(pieces()) for pair in _functions(module))
+    known = {line for _, line in found["train"]}
+    held_out = [(source, line) for source, line in found["validation"] if line not in known]
+    pairs = {"train": list(found["train"]), "validation": held_out}
+    return {split: [{"prompt": source, "completion": line} for source, line in pairs[split]] for split in pairs}
+
+
+def _documents(pieces: Iterable[tuple[int, corpora.Piece]]) -> Iterator[str]:
+    text = ""
+    for _, piece in pieces:
+        text = piece.text if piece.starts else text + piece.text
+        if piece.ends:
+            yield text
 
 
 def _functions(module: str) -> Iterator[tuple[str, str]]:

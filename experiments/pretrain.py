@@ -62,10 +62,10 @@ def shakespeare_char() -> Run:
 
 
 def gpt1() -> Run:
-    """GPT-1 as published (Radford et al. 2018): 116,534,784 parameters, 100 epochs of BooksCorpus in rows of 512.
+    """GPT-1 as published (Radford et al. 2018): 116,534,784 parameters, 64 rows of 512 contiguous tokens an update.
 
-    Decay follows the paper (everything but gains and biases); the release decays the embeddings too, which is the same
-    here. BooksCorpus has 800,000 updates' worth of rows for 100 epochs at 64 x 512 tokens.
+    The paper trains 100 epochs and names no number of updates: set --steps to 100 x tokens / 32,768 for your corpus.
+    Decay follows the paper (everything but gains and biases).
     """
     return Run(
         model=GPT(

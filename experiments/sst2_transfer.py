@@ -13,6 +13,7 @@ the auxiliary language-model loss differ.
 import argparse
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gptjax import launch
-from gptjax.cli import default_cache, say
+from gptjax.cli import default_cache, guarded, say
 from gptjax.config import Checkpoints, Corpus, Data, Evaluation, Run
 from gptjax.data.tokenizers import SentencePiece
 from gptjax.models.gpt import GPT
@@ -44,7 +45,7 @@ def pretrain(wikitext: Path) -> Run:
         model=MODEL,
         tokenizer=TOKENIZER,
         objective=Causal(),
-        optimizer=Muon(learning_rate=0.02, adam_learning_rate=3e-3),
+        optimizer=Muon(learning_rate=0.02, adam_learning_rate=1e-2, embedding_learning_rate=2e-2, beta1=0.8),
         schedule=Linear(),
         data=Data(corpora=(Corpus(str(wikitext / "train.txt")),), validation=str(wikitext / "valid.txt")),
         steps=700,
@@ -113,4 +114,4 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs and table.json")
     parser.add_argument("--seeds", type=int, default=3, help="fine-tunings of each row")
     asked = parser.parse_args()
-    main(asked.wikitext, asked.sst2, asked.out, asked.seeds)
+    sys.exit(guarded(lambda: main(asked.wikitext, asked.sst2, asked.out, asked.seeds)))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from gptjax import trained
+from gptjax import config, trained
 from gptjax.config import ConfigError, Run, nearest
 
 T = TypeVar("T")
@@ -24,6 +24,8 @@ T = TypeVar("T")
 def parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
     """`argv` as a `kind`; --help prints and exits 0, a mistake raises `ConfigError` with one line."""
     options: dict[str, Any] = {} if default is None else {"default": default}
+    if again := repeated(argv):
+        raise ConfigError(f"{prog}: {again} is given twice; give it once, several values of a list one after another")
     console = io.StringIO()
     try:
         with contextlib.redirect_stderr(console), _wide(on=not {"-h", "--help"} & set(argv)):
@@ -32,6 +34,13 @@ def parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None = Non
         if end.code in (0, None):
             raise
         raise ConfigError(f"{prog}: {one_line(console.getvalue())}") from None
+
+
+def repeated(argv: Sequence[str]) -> str | None:
+    """The first option that is given again, also where it is once --x and once --no-x; else None."""
+    options = [word.partition("=")[0].replace("_", "-") for word in argv if word.startswith("--")]
+    plain = [re.sub(r"(--|\.)no-(?=[^.]*$)", r"\1", option) for option in options]
+    return next((options[i] for i, name in enumerate(plain) if name in plain[:i]), None)
 
 
 @contextlib.contextmanager
@@ -62,6 +71,13 @@ def one_line(box: str) -> str:
     return re.sub(r"invalid literal for int\(\) with base 10: ('.*')", r"\1 is not a whole number", gist)
 
 
+def first_target(argv: Sequence[str]) -> str | None:
+    """The word that names what to train: the first one, or else the first FILE.py:NAME behind options."""
+    if argv and not argv[0].startswith("-"):
+        return argv[0]
+    return next((word for word in argv if re.fullmatch(r"[^-].*\.py:\w+", word)), None)
+
+
 def target(text: str) -> Run:
     """The run that `FILE.py:NAME` describes; raises `ConfigError` for a missing file or name, or one that is no run."""
     path, separator, name = text.rpartition(":")
@@ -81,29 +97,46 @@ def target(text: str) -> Run:
 
 
 def load_file(path: Path) -> ModuleType:
-    """A Python file as a module, its own folder importable as it is for a script."""
-    sys.path.insert(0, str(path.resolve().parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    """A Python file as a module, its own folder importable as it is for a script; libraries come before both.
+
+    Raises `ConfigError` where it, or a file that it imports, is not Python.
+    """
+    sys.path.append(str(path.resolve().parent))
+    name = f"gptjax_target.{path.stem}"  # a name of its own: a target datasets.py must not become that library
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise ConfigError(f"{error.filename}:{error.lineno}: {error.msg}") from None
     return module
 
 
 def following_init(run: Run, argv: Sequence[str]) -> Run:
-    """`run` with the architecture and tokenizer of the run that `--init` names; dropout stays this run's own choice."""
-    init = run.init
-    for i, word in enumerate(argv):
-        if word == "--init" and i + 1 < len(argv):
-            init = argv[i + 1]
-        elif word.startswith("--init="):
-            init = word.removeprefix("--init=")
+    """`run` with the architecture and tokenizer of the run that `--init` names; dropout stays this run's own choice.
+
+    Where that run is no longer there, a run that was started from it knows both.
+    """
+    init, out = _given(argv, "--init") or run.init, _given(argv, "--out")
     if init is None or init == "None":
         return run
-    source, _, _ = trained.recall(Path(init), "--init")
+    own = Path(out or "") / "config.json"
+    if out is not None and own.is_file() and not Path(init).exists():
+        source = config.load(own)
+    else:
+        source, _, _ = trained.recall(Path(init), "--init")
     model = source.model
     if hasattr(model, "dropout") and hasattr(run.model, "dropout"):
         model = replace(model, dropout=run.model.dropout)  # type: ignore[call-arg]  # the two lines above asked
     return replace(run, model=model, tokenizer=source.tokenizer)
+
+
+def _given(argv: Sequence[str], option: str) -> str | None:
+    """The value of an option before everything is parsed; None where it is not given."""
+    for word, following in zip(argv, [*argv[1:], None], strict=True):
+        if word == option or word.startswith(option + "="):
+            return following if word == option else word.removeprefix(option + "=")
+    return None

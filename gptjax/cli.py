@@ -1,5 +1,6 @@
 """The verbs of the command line: each parses its arguments, calls one function, and prints."""
 
+import errno
 import json
 import os
 import sys
@@ -132,14 +133,15 @@ class Report:
 
 def train(argv: Sequence[str]) -> None:
     """`gptjax train`."""
-    named = bool(argv) and not argv[0].startswith("-")
-    run = arguments.following_init(arguments.target(argv[0]) if named else launch.default_run(), argv)
+    named = arguments.first_target(argv)
+    run = arguments.following_init(launch.default_run() if named is None else arguments.target(named), argv)
     default = Train(target=tyro.MISSING, out=tyro.MISSING, run=run)
     asked = arguments.parse(Train, argv, "gptjax train", default)
+    if asked.target != named:
+        raise ConfigError(f"target {asked.target!r}: name it first: gptjax train FILE.py:NAME --out RUN")
     run = asked.run
     if asked.source:
-        corpora = tuple(Corpus(source) for source in asked.source)
-        run = replace(run, data=replace(run.data, corpora=corpora))
+        run = replace(run, data=replace(run.data, corpora=tuple(map(Corpus, asked.source))))
     if asked.distributed or asked.coordinator is not None:
         jax.distributed.initialize(asked.coordinator, asked.processes, asked.process)
     trackers = launch.Trackers(asked.tensorboard, asked.wandb_project)
@@ -219,14 +221,29 @@ def run_verb(argv: Sequence[str]) -> int:
     if argv[0] == "--version":
         print(__version__)
         return 0
-    try:
+
+    def verb() -> None:
         if argv[0] not in VERBS:
             raise ConfigError(f"there is no verb {argv[0]!r}; verbs are {', '.join(VERBS)}")
         VERBS[argv[0]][0](argv[1:])
+
+    return guarded(verb)
+
+
+def guarded(work: Callable[[], None]) -> int:
+    """Do the work and give its exit code; what went wrong is said in one line."""
+    try:
+        work()
         return 0
     except (ConfigError, DataError, FolderError) as error:
         say(str(error))
         return 2
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # the reader has gone (head, less), and nothing is wrong
+        return 0
+    except OSError as error:
+        say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return 1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else 2
     except (CheckpointError, Diverged, FloatingPointError) as error:
         say(str(error))
         return 1

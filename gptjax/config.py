@@ -18,11 +18,14 @@ from gptjax.fields import ConfigError as ConfigError
 from gptjax.fields import from_json as from_json
 from gptjax.fields import nearest as nearest
 from gptjax.fields import to_json as to_json
+from gptjax.fields import write_json as write_json
 
 if TYPE_CHECKING:
     import optax
 
     from gptjax.types import Model, Objective, RowSource, TokenSplit
+
+SEEDS = 2**32  # random keys of jax know this many; larger ones would be taken for small ones
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,7 @@ class Evaluation(Config):
         self.require(self.every_steps > 0, f"every_steps={self.every_steps} must be positive")
         self.require(self.stride is None or self.stride > 0, f"stride={self.stride} must be positive")
         self.require(self.rows > 0, f"rows={self.rows} must be positive")
+        self.require(self.max_tokens is None or self.max_tokens > 0, f"max_tokens={self.max_tokens} must be positive")
 
 
 @dataclass(frozen=True)
@@ -265,7 +269,8 @@ class Run(Config):
         self.require(
             self.ema_decay is None or 0 < self.ema_decay < 1, f"ema_decay={self.ema_decay} is not between 0 and 1"
         )
-        self.require(self.seed >= 0, f"seed={self.seed} must not be negative")
+        self.require(0 <= self.seed < SEEDS, f"seed={self.seed} is not in [0, 2**32)")
+        self.schedule.build(self.steps)
 
 
 def canonical(config: Config) -> str:
@@ -280,8 +285,7 @@ def fingerprint(run: Run) -> str:
 
 def save(run: Run, path: Path) -> None:
     """Write `config.json`: every field, and the run's fingerprint under "hash"."""
-    text = json.dumps({"hash": fingerprint(run), "run": to_json(run)}, indent=2)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_json(path, {"hash": fingerprint(run), "run": to_json(run)})
 
 
 def load(path: Path) -> Run:

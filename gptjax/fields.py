@@ -4,10 +4,14 @@ import contextlib
 import dataclasses
 import difflib
 import importlib
+import json
+import math
+import os
 import sys
 import types
 import typing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 
@@ -46,14 +50,18 @@ def _fits(value: object, hint: Any) -> bool:
         return any(_fits(value, a) for a in arguments)
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(v, arguments[0]) for v in value)
-    if hint in (int, float):
-        return type(value) is hint
+    if hint is float:
+        return isinstance(value, float) and math.isfinite(value)
+    if hint is int:
+        return type(value) is int
     return isinstance(value, hint)
 
 
 def _spell(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
+    if hint is float:
+        return "a finite number"
     return getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint).replace("typing.", "")
 
 
@@ -99,6 +107,22 @@ def _config_class(name: Any, where: str) -> type[Config]:
     if not (isinstance(found, type) and issubclass(found, Config)):
         raise ConfigError(f"{where}: type {name!r} is not a configuration class of gptjax or of an imported module")
     return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a kill or a crash at any moment leaves the old file or the new one, never half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def nearest(name: str, names: list[str]) -> str:

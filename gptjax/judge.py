@@ -2,50 +2,81 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from gptjax import trained
-from gptjax.config import Corpus, Data, Run, Sources
+from gptjax.config import SEEDS, ConfigError, Corpus, Data, Run, Sources
 from gptjax.data import store
 from gptjax.data.errors import DataError
 from gptjax.evals import classify, heldout, likelihood
-from gptjax.evals.sweep import Evaluator
+from gptjax.evals.sweep import Evaluator, Place
 from gptjax.infer.sample import Decoding, generate
+from gptjax.objectives import examples
 from gptjax.objectives.causal import Causal
 from gptjax.objectives.task import Task
 from gptjax.train import sharding
+from gptjax.train.folder import check_data
 from gptjax.types import Model, Objective, Params, TokenSplit
 
 Say = Callable[[str], None]
 
 
+@partial(jax.jit, static_argnums=1)
+def in_precision(params: Params, precision: str) -> Params:
+    """The parameters as a run computes with them: an attention kernel may know no other dtype."""
+    return jax.tree.map(lambda p: p.astype(precision) if jnp.issubdtype(p.dtype, jnp.floating) else p, params)
+
+
 def evaluator(
-    run: Run, model: Model, objective: Objective, sources: Sources, mesh: Mesh | None = None
+    run: Run,
+    model: Model,
+    objective: Objective,
+    sources: Sources,
+    bos_id: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Evaluator | None:
     """What judges a run's validation split: every token of it where it is running text, else every row once.
 
-    A task adds its scores (accuracy, Matthews, F1, or Pearson, Spearman) to the means of the objective.
+    Computes in `run.precision`, on rows that split evenly over the mesh. A task adds its scores (accuracy, Matthews,
+    F1, or Pearson, Spearman) to the means of the objective.
     """
+    parts = 1 if mesh is None else sharding.row_shards(mesh)
+    rows = -(-run.evaluation.rows // parts) * parts
     place = jax.device_put if mesh is None else sharding.placer(mesh, whole=True)
+    found = _evaluator(run, model, objective, sources, bos_id, rows, place)
+    if found is None or run.precision == "float32":
+        return found
+    return Evaluator(
+        lambda params, between: found.judge(in_precision(params, run.precision), between),
+        lambda params: found.warm(in_precision(params, run.precision)),
+    )
+
+
+def _evaluator(
+    run: Run, model: Model, objective: Objective, sources: Sources, bos_id: int | None, rows: int, place: Place
+) -> Evaluator | None:
+    fetch = sharding.fetch
     if sources.split is not None:
-        apart = run.data.packing == "documents"
-        return likelihood.evaluator(model, sources.split, model.context, run.evaluation, apart, place, sharding.fetch)
+        apart, how = run.data.packing == "documents", replace(run.evaluation, rows=rows)
+        return likelihood.evaluator(model, sources.split, model.context, how, apart, place, fetch, bos_id)
     if sources.validation is None:
         return None
-    rows, source = run.evaluation.rows, sources.validation
-    means = heldout.evaluator(objective, source, rows, place, sharding.fetch)
+    source = sources.validation
+    means = heldout.evaluator(objective, source, rows, place, fetch)
     if not isinstance(run.objective, Task):
         return means
     predict = jax.jit(run.objective.predictor(model))
     labels_E = np.asarray(objective.batch(source.take(np.arange(source.rows), 0)).targets)
 
     def judge(params: Params, between: Callable[[], None]) -> dict[str, float]:
-        scores_EC = heldout.predictions(predict, params, objective.batch, source, rows, place, sharding.fetch, between)
+        scores_EC = heldout.predictions(predict, params, objective.batch, source, rows, place, fetch, between)
         return means.judge(params, between) | classify.summary(scores_EC, labels_E)
 
     def warm(params: Params) -> None:
@@ -56,27 +87,44 @@ def evaluator(
     return Evaluator(judge, warm)
 
 
-def held_out(folder: Path, data: str | None, stride: int | None, cache: Path, say: Say) -> dict[str, Any]:
-    """`gptjax eval`: how well a checkpoint predicts all of `data`, or else its run's own validation split.
+def held_out(
+    folder: Path, data: str | None, stride: int | None, cache: Path, say: Say, whole: bool = False
+) -> dict[str, Any]:
+    """`gptjax eval`: how well a checkpoint predicts all of `data`, or else what its run was judged by in training.
 
     Gives tokens, bytes, nats_per_token, perplexity, bits_per_byte, and the stride and context that they depend on; for
-    a run fine-tuned on examples the means of its objective, and for a task its scores, in their place.
+    a run fine-tuned on examples the means of its objective, and for a task its scores, in their place. Without `data`
+    it is training's own number, or with `whole` that of the whole split; raises `FolderError` where the run's data have
+    changed since.
     """
     found = trained.load(folder, say)
     run = found.run
-    evaluation = replace(run.evaluation, max_tokens=None, stride=run.evaluation.stride if stride is None else stride)
+    most = run.evaluation.max_tokens if data is None and not whole else None
+    evaluation = replace(run.evaluation, max_tokens=most, stride=run.evaluation.stride if stride is None else stride)
     run = replace(run, evaluation=evaluation)
-    if data is not None and isinstance(run.objective, Causal):
-        sources = Sources((), (), None, text(data, found, cache), "", ())
-    else:
-        judged = run.data if data is None else replace(run.data, validation=data)
-        sources = run.objective.sources(judged, found.tokenizer, found.model.context, run.seed, cache)
+    sources = _judged_by(found, data, cache)
     for note in sources.notes:
         say(note)
-    judge = evaluator(run, found.model, found.objective, sources)
+    if sources.split is not None and most is not None and most < len(sources.split.tokens):
+        say(f"evaluation.max_tokens: the first {most:,} of {len(sources.split.tokens):,} held-out tokens are judged")
+    judge = evaluator(run, found.model, found.objective, sources, found.tokenizer.bos_id)
     if judge is None:
         raise DataError(f"RUN {folder}: holds no data out; name some with --data")
     return {"step": found.step, **judge(found.params)}
+
+
+def _judged_by(found: trained.Trained, data: str | None, cache: Path) -> Sources:
+    """The run's own sources, or `data` alone: nothing that was trained on need be there any more."""
+    run, tokenizer, context = found.run, found.tokenizer, found.model.context
+    if data is None:
+        sources = run.objective.sources(run.data, tokenizer, context, run.seed, cache)
+        check_data(found.folder, sources.identity, "RUN")
+        return sources
+    if isinstance(run.objective, Causal):
+        return Sources((), (), None, text(data, found, cache), "", ())
+    alone = Data(corpora=(Corpus(examples.held_out(data)),), validation_fraction=0.0)
+    sources = run.objective.sources(alone, tokenizer, context, run.seed, cache)
+    return sources._replace(validation=sources.train[0])
 
 
 def text(source: str, found: trained.Trained, cache: Path) -> TokenSplit:
@@ -89,6 +137,10 @@ def continued(
     folder: Path, prompts: list[str], max_tokens: int, decoding: Decoding, seed: int, say: Say
 ) -> dict[str, Any]:
     """`gptjax sample`: every prompt with its continuation, the same for the same seed."""
+    if not prompts:
+        raise ConfigError("there is nothing to continue; ask for one sample at least")
+    if not 0 <= seed < SEEDS:
+        raise ConfigError(f"seed={seed} is not in [0, 2**32)")
     found = trained.load(folder, say)
     tokenizer = found.tokenizer
     begin = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
@@ -96,7 +148,8 @@ def continued(
         begin = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
     encoded = [np.array([*begin, *tokenizer.encode(prompt)], np.int32) for prompt in prompts]
     key = jax.random.key(seed)
-    made = generate(found.model, found.params["model"], encoded, max_tokens, decoding, key, tokenizer.eos_id)
+    params = in_precision(found.params["model"], found.run.precision)
+    made = generate(found.model, params, encoded, max_tokens, decoding, key, tokenizer.eos_id)
     samples = [
         {"prompt": prompt, "text": tokenizer.decode(ids), "tokens": len(ids)}
         for prompt, ids in zip(prompts, made, strict=True)
@@ -124,12 +177,17 @@ def surprisal(folder: Path, data: str, stride: int | None, cache: Path, say: Say
     found = trained.load(folder, say)
     run, context = found.run, found.model.context
     split = text(data, found, cache)
-    stride = stride or run.evaluation.stride or context
-    apart = run.data.packing == "documents"
-    nats_N = likelihood.token_nats(
-        found.model, found.params["model"], split, context, stride, run.evaluation.rows, apart
-    )
-    summary = {**likelihood.summary(nats_N, split.bytes), "stride": stride, "context": context, "step": found.step}
+    stride = next(s for s in (stride, run.evaluation.stride, context) if s is not None)
+    apart, bos_id, rows = run.data.packing == "documents", found.tokenizer.bos_id, run.evaluation.rows
+    params = in_precision(found.params["model"], run.precision)
+    nats_N = likelihood.token_nats(found.model, params, split, context, stride, rows, apart, bos_id=bos_id)
+    given = len(likelihood.given(split, apart, bos_id))
+    summary = {
+        **likelihood.summary(nats_N, split.bytes, given),
+        "stride": stride,
+        "context": context,
+        "step": found.step,
+    }
     ids = np.asarray(split.tokens).tolist()
     bits = (nats_N / np.log(2)).tolist()
     return Surprisal(found.tokenizer.pieces(np.asarray(split.tokens)), ids, bits, summary)

@@ -1,16 +1,18 @@
 """From a configuration to a trained run: builds every part, hands them to the loop, and writes the run folder."""
 
-import json
+import math
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from gptjax import judge, trained
 from gptjax.config import ConfigError, Run, Sources, to_json
 from gptjax.data import tokenizers
+from gptjax.data.shards import sha256
 from gptjax.data.stream import fingerprint, stream
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.data.tokenizers import SentencePiece
@@ -18,8 +20,8 @@ from gptjax.evals.sweep import Evaluator
 from gptjax.models.gpt import GPT
 from gptjax.objectives.causal import Causal
 from gptjax.report import page
-from gptjax.train import log, loop, sharding
-from gptjax.train.folder import check_data, opened, write_json
+from gptjax.train import checkpoint, log, loop, sharding
+from gptjax.train.folder import FolderError, check_data, claim, opened, remembered, write_json
 from gptjax.train.optim import AdamW
 from gptjax.train.schedules import Cosine
 from gptjax.train.state import TrainState
@@ -57,39 +59,57 @@ def launch(run: Run, folder: Path, cache: Path, say: Say, trackers: Trackers = N
         sharding.check_rows(run, mesh)
         if primary:
             stack.enter_context(opened(folder, run))
-        tokenizer, source = _tokenizer(run, folder, say)
+        source = _source(run, folder, say)
+        tokenizer = _tokenizer(run, folder)
         model, objective = trained.build(run, tokenizer)
         sources = run.objective.sources(run.data, tokenizer, model.context, run.seed, cache)
         for note in sources.notes:
             say(note)
+        judged_by = judge.evaluator(run, model, objective, sources, tokenizer.bos_id, mesh)
+        work = _work(run, mesh, objective, sources, judged_by, source)
         if primary:
             check_data(folder, sources.identity)
-            _remember(folder)
-        work = _work(run, mesh, objective, sources, judge.evaluator(run, model, objective, sources, mesh), source)
-        news = _observers(run, folder, model.vocab_size, model.context, trackers, stack)
+            claim(folder, run, sources.identity)
+            tokenizer.save(folder / "tokenizer")
+            _remember(folder, source)
+        # The tokens are the first leaf of every kind of batch: [1, T], or [1, W, T] for a task.
+        row = jax.tree.leaves(objective.batch(sources.train[0].take(np.arange(1), 0)))[0]
+        news = _observers(run, folder, model.vocab_size, row.shape, trackers, stack)
         state = loop.train(work, folder, news, stop)
         if primary:
             page.write([folder], folder / "report.html")
         return state
 
 
-def _tokenizer(run: Run, folder: Path, say: Say) -> tuple[Tokenizer, trained.Trained | None]:
-    """The run's tokenizer (its own from before, its init's, or a new one), and the run that it starts from."""
-    source = None
+def _source(run: Run, folder: Path, say: Say) -> trained.Trained | None:
+    """The run to start from, at the same checkpoint every time; None once there is a checkpoint of one's own.
+
+    Raises `FolderError` where that checkpoint is not what it was when this run was first started.
+    """
+    if run.init is None or checkpoint.steps(folder / "checkpoints"):
+        return None
+    path, record = Path(run.init), folder / "init.json"
+    if record.exists():
+        path = trained.recall(path, "--init")[2] / "checkpoints" / str(remembered(record, "step"))
+    source = trained.load(path, say, flag="--init")
+    if source.run.tokenizer != run.tokenizer:
+        raise ConfigError(f"--init {run.init}: its tokenizer is {source.run.tokenizer}, this run's {run.tokenizer}")
+    if record.exists() and remembered(record, "sha256") != _sums(source):
+        raise FolderError(f"--init {path}: is not the checkpoint that this run began with; start another run")
+    return source
+
+
+def _sums(source: trained.Trained) -> str:
+    return sha256(source.folder / "checkpoints" / str(source.step) / checkpoint.SUMS)
+
+
+def _tokenizer(run: Run, folder: Path) -> Tokenizer:
+    """The run's tokenizer: its own from before, its init's, or a new one."""
+    if (folder / "tokenizer").is_dir():
+        return tokenizers.load(folder / "tokenizer")
     if run.init is not None:
-        source = trained.load(Path(run.init), say, flag="--init")
-        if source.run.tokenizer != run.tokenizer:
-            raise ConfigError(f"--init {run.init}: its tokenizer is {source.run.tokenizer}, this run's {run.tokenizer}")
-    home = folder / "tokenizer"
-    if home.is_dir():
-        return tokenizers.load(home), source
-    if source is not None:
-        tokenizer = source.tokenizer
-    else:
-        tokenizer = run.tokenizer.build(lambda: run.objective.texts(run.data, run.tokenizer.LEARNS_FROM))
-    if jax.process_index() == 0:
-        tokenizer.save(home)
-    return tokenizer, source
+        return trained.recall(Path(run.init), "--init")[1]
+    return run.tokenizer.build(lambda: run.objective.texts(run.data, run.tokenizer.LEARNS_FROM))
 
 
 def _work(
@@ -103,7 +123,10 @@ def _work(
     rows = stream(sources.train, sources.weights, run.seed, run.batch_rows, sharding.process_share(mesh))
     whole = stream(sources.train, sources.weights, run.seed, run.batch_rows)
     schedule = run.schedule.build(run.steps)
-    transfer = trained.grafting(source, run.transfer) if source is not None and run.transfer != "none" else None
+    transfer = None
+    if source is not None and run.transfer != "none":
+        transfer = trained.grafting(source, run.transfer)
+        jax.eval_shape(transfer, jax.eval_shape(objective.init, jax.random.key(0)))  # do all the shapes fit?
     return loop.Work(
         run=run,
         objective=objective,
@@ -116,20 +139,22 @@ def _work(
     )
 
 
-def _remember(folder: Path) -> None:
-    """Add this start's environment to `environment.json`, one entry for every time the run was started."""
+def _remember(folder: Path, source: trained.Trained | None) -> None:
+    """Add this start's environment to `environment.json`, and note in `init.json` where the parameters came from."""
     path = folder / "environment.json"
-    starts = json.loads(path.read_text(encoding="utf-8"))["starts"] if path.exists() else []
+    starts = remembered(path, "starts") if path.exists() else []
     write_json(path, {"starts": [*starts, log.environment()]})
+    if source is not None:
+        write_json(folder / "init.json", {"step": source.step, "sha256": _sums(source)})
 
 
 def _observers(
-    run: Run, folder: Path, vocab_size: int, row_tokens: int, trackers: Trackers, stack: ExitStack
+    run: Run, folder: Path, vocab_size: int, row: tuple[int, ...], trackers: Trackers, stack: ExitStack
 ) -> loop.Observers:
     """metrics.jsonl, the progress line and the trackers, on the first process; silence on the others."""
     if jax.process_index() != 0:
         return loop.Observers(lambda step: None, lambda row: None, lambda done, row: None, lambda line: None)
-    read = run.batch_rows * row_tokens
+    read = run.batch_rows * math.prod(row)
     progress = stack.enter_context(log.Progress(run.steps, read))
     metrics = stack.enter_context(closing(log.MetricsFile(folder / "metrics.jsonl")))
     others = [log.tensorboard(folder / "tensorboard")] if trackers.tensorboard else []
@@ -137,7 +162,7 @@ def _observers(
         others.append(log.wandb(trackers.wandb_project, folder.name, to_json(run)))
     for other in others:
         stack.callback(other.close)
-    whole, causal = run.model.flops_per_token(vocab_size, row_tokens)
+    whole, causal = run.model.flops_per_token(vocab_size, row[-1])
     peak = log.peak_flops(jax.devices()[0].device_kind)
     peak = None if peak is None else peak * jax.device_count()
 
@@ -145,7 +170,7 @@ def _observers(
         metrics.truncate_after(step)
         progress.resumed(step)
 
-    def row(values: loop.Row) -> None:
+    def write(values: loop.Row) -> None:
         if "step_seconds" in values:
             rate = read / values["step_seconds"]
             shares = {"mfu": log.mfu(whole, rate, peak), "mfu_causal": log.mfu(causal, rate, peak)}
@@ -155,4 +180,4 @@ def _observers(
         for other in others:
             other(values)
 
-    return loop.Observers(resumed, row, progress.tick, progress.say)
+    return loop.Observers(resumed, write, progress.tick, progress.say)

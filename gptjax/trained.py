@@ -35,8 +35,7 @@ class Trained(NamedTuple):
 def build(run: Run, tokenizer: Tokenizer) -> tuple[Model, Objective]:
     """The pure functions of a run: its model over the tokenizer's vocabulary and the objective's special tokens."""
     vocab_size = tokenizer.vocab_size + len(run.objective.specials())
-    multiple = tokenizer.pad_vocab_multiple
-    model = run.model.build(vocab_size, -(-vocab_size // multiple) * multiple)
+    model = run.model.build(vocab_size, tokenizer.padded(vocab_size))
     return model, run.objective.build(model, tokenizer)
 
 
@@ -60,6 +59,9 @@ def load(folder: Path, say: Callable[[str], None], mesh: Mesh | None = None, fla
     if home == folder:
         path = checkpoint.newest_intact(home / "checkpoints", say, set_aside=False)
     else:
+        found = [str(step) for step in checkpoint.steps(folder.parent)]
+        if folder.name not in found:
+            raise ConfigError(f"{flag} {folder}: there is no such checkpoint; there are {', '.join(found) or 'none'}")
         path, problem = folder, checkpoint.damage(folder)
         if problem:
             raise checkpoint.CheckpointError(f"{flag} {folder}: is damaged ({problem}); name another checkpoint")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -33,14 +32,19 @@ def rows(run: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
 
 
-def killed_at(process: subprocess.Popen, run: Path, step: int, number: int = signal.SIGKILL) -> int:
-    """Send a signal as soon as the run has logged `step`; gives the exit code."""
+def reached(process: subprocess.Popen, run: Path, step: int) -> subprocess.Popen:
+    """The process, as soon as its run has logged `step`."""
     deadline = time.monotonic() + 120
     while not any(row["step"] >= step for row in rows(run)):
         assert process.poll() is None, process.communicate()[1][-3000:]
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(number)
+    return process
+
+
+def killed_at(process: subprocess.Popen, run: Path, step: int) -> int:
+    """Kill a process as soon as its run has logged `step`; gives the exit code."""
+    reached(process, run, step).kill()
     process.communicate(timeout=60)
     return process.returncode
 

@@ -31,6 +31,13 @@ def mistake(capfd, *argv) -> str:
     return err.strip()
 
 
+def mistake_after_notes(capfd, *argv) -> str:
+    """The last line that a mistaken command prints; before it come notes on the data."""
+    capfd.readouterr()
+    assert run_verb([str(word) for word in argv]) == 2
+    return capfd.readouterr().err.strip().splitlines()[-1]
+
+
 def train(capfd, tmp_path, data, *options) -> str:
     where = ("--data", data, "--out", tmp_path / "run", "--cache", tmp_path / "cache")
     return mistake(capfd, "train", SMALL, *where, *options)
@@ -101,6 +108,50 @@ def test_a_wrong_target(capfd, tmp_path, target, message):
     assert message in mistake(capfd, "train", target, "--out", tmp_path / "run")
 
 
+def test_a_path_through_a_file(capfd, tmp_path, text):
+    assert "text.txt" in mistake(capfd, "train", SMALL, "--data", text, "--out", text / "x")
+    line = mistake(capfd, "train", SMALL, "--data", text, "--out", tmp_path / "run", "--cache", text / "y")
+    assert "text.txt" in line
+    assert "Not a directory" in line
+
+
+def test_a_seed_that_no_key_can_be_made_of(capfd, tmp_path, text, trained):
+    assert "is not in [0, 2**32)" in train(capfd, tmp_path, text, "--seed", "99999999999999999999")
+    assert "is not in [0, 2**32)" in mistake(capfd, "sample", trained, "--prompt", "x", "--seed", 2**70)
+
+
+def test_a_mended_command_may_use_the_folder_of_the_wrong_one(capfd, tmp_path, text):
+    assert "nowhere.txt" in train(capfd, tmp_path, tmp_path / "nowhere.txt")
+    assert "warmup_steps=5 is not below steps=5" in train(capfd, tmp_path, text, "--steps", "5")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert "nothing.txt" in train(capfd, tmp_path, tmp_path / "nothing.txt", "--seed", "2")
+
+
+def test_numbers_and_checkpoints_that_are_not_there(capfd, text, trained):
+    score = ("score", trained, "--data", text, "--cache", text.parent / "cache")
+    assert "stride=0 is not in 1..context=16" in mistake(capfd, *score, "--stride", "0")
+    assert "one sample at least" in mistake(capfd, "sample", trained, "--prompt", "x", "--samples", "0")
+    assert "no such checkpoint; there are 15, 20" in mistake(capfd, "eval", trained / "checkpoints" / "999")
+
+
+def test_a_damaged_file_of_the_run_folder(capfd, text, trained):
+    again = ("train", SMALL, "--data", text, "--out", trained, "--steps", "20", "--cache", text.parent / "cache")
+    for name in ("data.json", "environment.json"):
+        before = (trained / name).read_text()
+        (trained / name).write_text("{")
+        assert f"{name}: is damaged" in mistake_after_notes(capfd, *again)
+        (trained / name).write_text(before)
+
+
+def test_eval_refuses_data_that_changed(capfd, text, trained):
+    before = text.read_text()
+    text.write_text(before.replace("no more", "no less"))
+    try:
+        assert "began with data" in mistake_after_notes(capfd, "eval", trained, "--cache", text.parent / "cache")
+    finally:
+        text.write_text(before)
+
+
 def test_an_unknown_verb(capfd):
     assert "there is no verb 'trian'" in mistake(capfd, "trian")
 
@@ -161,8 +212,9 @@ def test_eval_judges_all_of_a_file(capfd, text, trained):
 
 def test_eval_without_data_gives_what_training_logged(capfd, text, trained):
     found = result(capfd, "eval", trained, "--json", "--cache", text.parent / "cache")
-    assert found["tokens"] == len(text.read_bytes()) - int(len(text.read_bytes()) * 0.9)
-    assert found["stride"] == 16
+    logged = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()][-1]
+    assert {name: logged[name] for name in found} == found
+    assert (found["tokens"], found["stride"]) == (500, 16)
 
 
 def test_the_same_seed_gives_the_same_sample(capfd, trained):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from gptjax import config
-from gptjax.config import Config, ConfigError, Corpus, Data, Mesh, Run
+from gptjax.config import Config, ConfigError, Corpus, Data, Evaluation, Mesh, Run
 from gptjax.data.tokenizers import Bytes
 from gptjax.models.gpt import GPT
 from gptjax.objectives.causal import Causal
@@ -69,6 +69,11 @@ def test_a_file_cannot_name_a_class_that_is_no_configuration():
         (lambda: run(steps=0), "steps=0 must be positive"),
         (lambda: run(batch_rows=10, accumulation=4), "batch_rows=10 is not divisible by accumulation=4"),
         (lambda: Corpus(weight=-1.0), "weight=-1.0 must be positive"),
+        (lambda: Corpus(weight=float("inf")), "weight=inf is not a finite number"),
+        (lambda: AdamW(learning_rate=float("nan")), "learning_rate=nan is not a finite number"),
+        (lambda: Evaluation(max_tokens=-5), "max_tokens=-5 must be positive"),
+        (lambda: run(seed=2**32), r"seed=4294967296 is not in \[0, 2\*\*32\)"),
+        (lambda: run(steps=10, schedule=Cosine(warmup_steps=10)), "warmup_steps=10 is not below steps=10"),
     ],
 )
 def test_a_config_fails_at_birth(make, message):

@@ -19,9 +19,10 @@ def contiguous(split: TokenSplit, context: int) -> RowSource:
     """Rows cut from the running text, whatever documents they cross, as GPT-1 was trained.
 
     Row i of an epoch starts at token offset + i * context, so neighbours share one token and each token is predicted
-    once. The offset is 0 in epoch 0 and pseudo-random in [0, context) in later ones, so that a text is not always cut
-    at the same places; the row that an offset pushes over the end starts at token 0 instead. Segments and weights are
-    all 1. Raises `DataError` where the text is shorter than one row.
+    once, but for the last (N - 1) % context, which fill no row. The offset is 0 in epoch 0 and pseudo-random in
+    [0, context) in later ones, so that a text is not always cut at the same places; the row that an offset pushes over
+    the end starts at token 0 instead. Segments and weights are all 1.
+    Raises `DataError` where the text is shorter than one row.
     """
     tokens_N, width = np.asarray(split.tokens), context + 1
     if len(tokens_N) < width:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from gptjax.config import write_json
 from gptjax.data.corpora import Piece
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizers import Tokenizer
@@ -85,21 +86,6 @@ def sha256(path: Path) -> str:
     """The SHA-256 sum of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that after a crash either the old or the new content is there, whole."""
-    draft = path.with_suffix(".tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _resume(folder: Path, counts: dict[str, int], dtype: np.dtype) -> tuple[dict[str, int], dict[str, list[_Part]]]:

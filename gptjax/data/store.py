@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gptjax.config import Data
+from gptjax.config import Data, write_json
 from gptjax.data import corpora, shards
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizers import Tokenizer
@@ -111,7 +111,7 @@ def _write(
     counts = {s: 1 if s == "validation" and data.validation is not None else len(data.corpora) for s in splits}
     parts = shards.write(folder, splits, counts, tokenizer, progress)
     sources = [corpus.source for corpus in data.corpora]
-    shards.write_json(folder / "manifest.json", {"origin": origin, "sources": sources, "splits": parts})
+    write_json(folder / "manifest.json", {"origin": origin, "sources": sources, "splits": parts})
     (folder / "progress.json").unlink(missing_ok=True)
 
 

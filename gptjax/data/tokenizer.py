@@ -62,7 +62,7 @@ class Tokenizer:
     eos: bool
     """Every document ends with `eos_id`."""
     pad_vocab_multiple: int
-    """`padded_vocab_size` is a multiple of it."""
+    """`padded` vocabularies are a multiple of it."""
 
     @cached_property
     def bos_id(self) -> int | None:
@@ -83,10 +83,9 @@ class Tokenizer:
         """Ids are below it, bos and eos included."""
         return max(self.codec.size, 1 + (self.bos_id or 0), 1 + (self.eos_id or 0))
 
-    @property
-    def padded_vocab_size(self) -> int:
-        """Rows of the model's vocabulary."""
-        return -(-self.vocab_size // self.pad_vocab_multiple) * self.pad_vocab_multiple
+    def padded(self, vocab_size: int) -> int:
+        """Rows of the model for a vocabulary of this size: this tokenizer's and an objective's own ids."""
+        return -(-vocab_size // self.pad_vocab_multiple) * self.pad_vocab_multiple
 
     @cached_property
     def hash(self) -> str:

@@ -72,18 +72,12 @@ def continuation_nats(
     return nats
 
 
-def correct(questions: Sequence[Question], nats: Sequence[np.ndarray], by: By) -> np.ndarray:
-    """Whether the right continuation is strictly likelier than each other one: bool [questions].
-
-    by: "sum" of the log-probabilities, their "mean" over tokens, or their sum per "byte" of text (the last two do not
-    favour short continuations). A tie is a failure, or a model of constants would pass wherever the answer is first.
-    """
-    return np.array([_margin(q, _scaled(q, n, by)) > TIE for q, n in zip(questions, nats, strict=True)], bool)
-
-
 def summary(questions: Sequence[Question], nats: Sequence[np.ndarray], context: int) -> dict[str, float]:
     """accuracy_sum, accuracy_mean and accuracy_byte, how often each was a tie (ties_sum ...), and what they count.
 
+    Right is an answer strictly likelier than each other one, by the sum of the log-probabilities, their mean over
+    tokens, or their sum per byte of text (the last two do not favour short continuations). A tie is a failure, or a
+    model of constants would pass wherever the answer is first.
     The rest: questions, chance (the accuracy of guessing) and `cut_prompts` at the model's `context`.
     """
     if not questions:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from gptjax.data.errors import DataError
-from gptjax.evals.likelihood import refuse_non_finite
+from gptjax.evals.likelihood import per_token, refuse_non_finite
 from gptjax.evals.sweep import Between, Evaluator, Fetch, Place, nothing, sweep
 from gptjax.types import Objective, Params, RowSource
 
@@ -21,7 +21,8 @@ def evaluator(
 ) -> Evaluator:
     """Means of the loss ("loss_nats") and of every metric over the rows of epoch 0, judged `rows` at once.
 
-    Sums and counts are added up before they are divided; a metric that never counted is absent. The last batch is
+    Sums and counts are added up before they are divided; a metric that never counted is absent, and "nats"
+    of tokens are told as tokens, nats_per_token and perplexity. The last batch is
     filled up with rows of zeros, and `compile` raises `ValueError` where the objective counts those. Raises `DataError`
     where nothing counts, `FloatingPointError` for a sum that is not finite.
     """
@@ -41,7 +42,9 @@ def evaluator(
             refuse_non_finite(f"(sum, count) of {name}: entry", pair)
         if "loss_nats" not in totals or totals["loss_nats"][1] == 0:
             raise DataError(f"nothing to judge: none of the {source.rows} held-out rows has a target that counts")
-        return {name: float(total / count) for name, (total, count) in totals.items() if count}
+        means = {name: float(total / count) for name, (total, count) in totals.items() if count and name != "nats"}
+        nats, tokens = totals.get("nats", (0, 0))
+        return means | (per_token(float(nats), int(tokens)) if tokens else {})
 
     def warm(params: Params) -> None:
         zeros = _filled(jax.tree.map(lambda leaf: leaf[:0], source.take(np.arange(1), 0)), rows)

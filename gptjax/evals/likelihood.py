@@ -1,7 +1,7 @@
 """How well a model predicts a text: nats of every token, and what follows from them.
 
 Every token is predicted once, in sliding windows. The first token of a unit has nothing before it and is charged ln V,
-what a uniform guess costs, so that the totals are those of the whole text.
+what a uniform guess costs, so that the totals are those of the whole text; a beginning-of-text token there is free.
 """
 
 import functools
@@ -59,35 +59,48 @@ def token_nats(
     place: Place = jax.device_put,
     fetch: Fetch = np.asarray,
     between: Between = nothing,
+    bos_id: int | None = None,
 ) -> np.ndarray:
     """-log p of every token of the split, nats_N float32, in the dtype of `params` (the model's own).
 
     documents=True reads each document by itself, False the whole split as one running text. Windows read `context`
     tokens, start `stride` tokens apart, and are judged `rows` rows at once. The first token of a document (of the text)
-    is charged ln V. Raises `ConfigError` for a context beyond the model's, a stride beyond the context, and `DataError`
-    for an empty split or an id beyond the vocabulary.
+    is charged ln V, or nothing where it is `bos_id` (`given`). Raises `ConfigError` for a context beyond the model's, a
+    stride beyond the context, and `DataError` for an empty split or an id beyond the vocabulary.
     """
     layout = _layout(model, split, context, stride, documents)
-    return _nats(model, params, split.tokens, layout, rows, place, fetch, between)
+    free = given(split, documents, bos_id)
+    return _nats(model, params, split.tokens, layout, free, rows, place, fetch, between)
 
 
-def summary(nats_N: np.ndarray, bytes: int) -> dict[str, float]:
+def given(split: TokenSplit, documents: bool, bos_id: int | None) -> np.ndarray:
+    """Which tokens are given to the model, not predicted: each unit's first, where it is the beginning-of-text token.
+
+    They cost nothing and are not counted: training does not learn them, and they stand for no text.
+    """
+    starts = split.starts if documents else np.array([0, len(split.tokens)])
+    firsts_U = starts[:-1][np.diff(starts) > 0]
+    return firsts_U[split.tokens[firsts_U] == bos_id] if bos_id is not None else firsts_U[:0]
+
+
+def summary(nats_N: np.ndarray, bytes: int, given: int = 0) -> dict[str, float]:
     """tokens, bytes, nats_per_token, perplexity per token, and bits_per_byte = total nats / ln 2 / bytes.
 
-    Raises `FloatingPointError` where a score is not finite: a model that gives NaN must not look like a good one.
+    So many of the tokens are `given`, cost nothing, and are not counted. Raises `FloatingPointError` where a score is
+    not finite: a model that gives NaN must not look like a good one.
     """
-    if not len(nats_N) or not bytes:
-        raise DataError(f"nothing to judge: {len(nats_N)} tokens of {bytes} bytes of text")
+    tokens = len(nats_N) - given
+    if not tokens or not bytes:
+        raise DataError(f"nothing to judge: {tokens} tokens of {bytes} bytes of text")
     refuse_non_finite("score of token", nats_N)
     total = float(np.sum(nats_N, dtype=np.float64))
-    mean = total / len(nats_N)
-    return {
-        "tokens": len(nats_N),
-        "bytes": bytes,
-        "nats_per_token": mean,
-        "perplexity": math.exp(mean) if mean < 700 else math.inf,
-        "bits_per_byte": total / math.log(2) / bytes,
-    }
+    return {**per_token(total, tokens), "bytes": bytes, "bits_per_byte": total / math.log(2) / bytes}
+
+
+def per_token(nats: float, tokens: int) -> dict[str, float]:
+    """tokens, nats_per_token and perplexity of so many nats in all."""
+    mean = nats / tokens
+    return {"tokens": tokens, "nats_per_token": mean, "perplexity": math.exp(mean) if mean < 700 else math.inf}
 
 
 def refuse_non_finite(what: str, values: np.ndarray) -> None:
@@ -109,6 +122,7 @@ def evaluator(
     documents: bool,
     place: Place = jax.device_put,
     fetch: Fetch = np.asarray,
+    bos_id: int | None = None,
 ) -> Evaluator:
     """Judges an objective's params (the model's are under "model") on a split: `summary`, the stride and the context.
 
@@ -117,10 +131,11 @@ def evaluator(
     stride = context if evaluation.stride is None else evaluation.stride
     split = head(split, evaluation.max_tokens)
     layout = _layout(model, split, context, stride, documents)
+    free, rows = given(split, documents, bos_id), evaluation.rows
 
     def judge(params: Params, between: Between) -> dict[str, float]:
-        nats_N = _nats(model, params["model"], split.tokens, layout, evaluation.rows, place, fetch, between)
-        return {**summary(nats_N, split.bytes), "stride": stride, "context": context}
+        nats_N = _nats(model, params["model"], split.tokens, layout, free, rows, place, fetch, between)
+        return {**summary(nats_N, split.bytes, len(free)), "stride": stride, "context": context}
 
     def warm(params: Params) -> None:
         empty = lay(layout, slice(0, 0), 0, split.tokens, evaluation.rows, model.vocab_size)
@@ -151,6 +166,7 @@ def _nats(
     params: Params,
     tokens: np.ndarray,
     layout: Windows,
+    given: np.ndarray,
     rows: int,
     place: Place,
     fetch: Fetch,
@@ -158,6 +174,7 @@ def _nats(
 ) -> np.ndarray:
     nats_N = np.full(len(tokens), np.nan, np.float32)
     nats_N[layout.firsts_U] = math.log(model.vocab_size)
+    nats_N[given] = 0.0
     todo = batches(layout, tokens, rows, model.vocab_size)
     score = functools.partial(row_nats, model)
     for number, (chosen, nats_BT) in enumerate(sweep(score, params, todo, place, fetch, between)):

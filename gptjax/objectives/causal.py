@@ -44,6 +44,8 @@ class Causal(ObjectiveConfig):
         for corpus, split in zip(data.corpora, tokens.splits["train"], strict=True):
             if data.packing == "contiguous":
                 rows.append(running(split, context))
+                if over := (len(split.tokens) - 1) % context:
+                    notes.append(f"{corpus.source}: the last {over:,} tokens fill no row and are left out of an epoch")
             else:
                 source, said = packing.documents(split, context)
                 rows.append(source)

@@ -47,7 +47,7 @@ def read(data: Data, parse: Parse[E], columns: tuple[str, ...] = ()) -> Split[E]
     a header. Raises `DataError` where a record cannot be used, or nothing is left to train on or to hold out.
     """
     digest = hashlib.sha256()
-    apart = [_named(data.validation, HELD_OUT)] if data.validation else _beside(data)
+    apart = [held_out(data.validation)] if data.validation else _beside(data)
     train: list[list[E]] = []
     validation: list[E] = []
     for corpus in data.corpora:
@@ -69,6 +69,11 @@ def read(data: Data, parse: Parse[E], columns: tuple[str, ...] = ()) -> Split[E]
     return Split(train, validation, digest.hexdigest())
 
 
+def held_out(source: str) -> str:
+    """The file to be judged by: the one named dev or validation in a folder, or what is no folder as it is."""
+    return _named(source, HELD_OUT)
+
+
 def _named(source: str, names: tuple[str, ...]) -> str:
     """The file in a folder that has one of these names; what is no folder is taken as it is."""
     if not Path(source).is_dir():
@@ -87,7 +92,7 @@ def _inside(folder: str, names: tuple[str, ...]) -> list[str]:
 
 def _beside(data: Data) -> list[str]:
     sources = [corpus.source for corpus in data.corpora]
-    return [_named(source, HELD_OUT) for source in sources if _inside(source, HELD_OUT)]
+    return [held_out(source) for source in sources if _inside(source, HELD_OUT)]
 
 
 def _records(source: str, columns: tuple[str, ...]) -> Iterator[tuple[str, Record, str]]:

@@ -62,7 +62,10 @@ class SFT(ObjectiveConfig):
         Raises `ConfigError` where the tokenizer has no end-of-text token, `DataError` where a record is unusable.
         """
         if tokenizer.eos_id is None:
-            raise ConfigError("tokenizer.eos is off, and without an end-of-text token no answer ends; turn it on")
+            raise ConfigError(
+                "tokenizer.eos is off, and without an end-of-text token no answer ends; turn it on, and where the run "
+                "starts from another (--init) pretrain that one with tokenizer.eos on"
+            )
         found = examples.read(data, self.pieces)
         notes: list[str] = []
         train = tuple(
@@ -116,8 +119,8 @@ def _messages(record: Record, origin: str) -> list[tuple[str, str]]:
 
 def _objects(record: Record, origin: str, name: str) -> list[Record]:
     values = at(record, origin, name)
-    if not (isinstance(values, list) and all(isinstance(value, dict) for value in values)):
-        raise DataError(f'{origin}: field "{name}" is {shown(values)}, not a list of objects')
+    if not (isinstance(values, list) and values and all(isinstance(value, dict) for value in values)):
+        raise DataError(f'{origin}: field "{name}" is {shown(values)}, not a list of objects, one at least')
     return values
 
 

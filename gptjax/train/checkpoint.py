@@ -2,6 +2,7 @@
 
 `checkpoints/STEP/` holds one Orbax item a name, `about.json`, and `SHA256SUMS` (which `sha256sum -c` reads). A folder
 with a number for a name is complete; one flipped bit in array data would restore silently, so every file is summed.
+`checkpoints.begun` beside it remembers that there has been one.
 """
 
 import hashlib
@@ -18,6 +19,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 SUMS = "SHA256SUMS"
+LARGER_IS_BETTER = ("accuracy", "f1", "matthews", "pearson", "spearman")
+"""Metrics whose best value is the largest; of all others it is the smallest."""
 
 
 class CheckpointError(RuntimeError):
@@ -50,9 +53,11 @@ def newest_intact(folder: Path, report: Callable[[str], None], set_aside: bool =
     """The newest checkpoint that verifies; damaged ones on the way are reported, and renamed `STEP.damaged`.
 
     Without `set_aside` nothing is renamed, as befits a reader of a folder that another process may be writing.
-    None where there never was a checkpoint. Raises `CheckpointError` where all of them are damaged: starting again from
-    nothing is the user's decision.
+    None where there never was a checkpoint. Raises `CheckpointError` where all of them are damaged or gone: starting
+    again from nothing is the user's decision.
     """
+    if set_aside:
+        _settle(folder)
     found = steps(folder)
     for step in reversed(found):
         path = folder / str(step)
@@ -64,9 +69,9 @@ def newest_intact(folder: Path, report: Callable[[str], None], set_aside: bool =
             shutil.rmtree(folder / f"{step}.damaged", ignore_errors=True)
             path.rename(folder / f"{step}.damaged")
     if found or (folder.is_dir() and any(folder.glob("*.damaged"))):
-        raise CheckpointError(
-            f"{folder}: no intact checkpoint is left; restore one, or delete the folder to start over"
-        )
+        raise CheckpointError(f"{folder}: no intact checkpoint is left; restore one, or start another run")
+    if _begun(folder).exists():
+        raise CheckpointError(f"{folder}: the checkpoints are gone; restore them, or start another run")
     return None
 
 
@@ -121,7 +126,7 @@ class Writer:
             self._failure = error
             self._clear()
             self.check()
-        commit = {"step": step, **about}
+        commit = {**about, "step": step}
         self._thread = threading.Thread(target=self._finish, args=(step, temporary, commit), name="checkpoint")
         self._thread.start()
 
@@ -156,6 +161,7 @@ class Writer:
                 _write_sums(temporary)
                 _replace(temporary, self._folder / str(step))
                 _sync(self._folder)
+                _begun(self._folder).touch()
                 self._prune()
         except Exception as error:
             self._failure = error
@@ -165,24 +171,50 @@ class Writer:
         """Remove what kills and failures left half-written, Orbax's own temporary folders included."""
         for leftover in self._folder.glob("tmp-*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        _settle(self._folder)
 
     def _prune(self) -> None:
         found = steps(self._folder)
         keep = set(found[-self._keep_last :])
         if self._keep_best is not None:
-            scores = {s: about(self._folder / str(s))["metrics"].get(self._keep_best) for s in found}
+            best = max if self._keep_best in LARGER_IS_BETTER else min
+            scores = {s: _score(self._folder / str(s), self._keep_best) for s in found}
             judged = {s: score for s, score in scores.items() if score is not None}
-            keep |= {min(judged, key=judged.__getitem__)} if judged else set()
+            keep |= {best(judged, key=judged.__getitem__)} if judged else set()
         for step in found:
-            if step not in keep:
-                shutil.rmtree(self._folder / str(step))
+            if step not in keep:  # renamed first: a number never names half a checkpoint
+                doomed = (self._folder / str(step)).rename(self._folder / f"tmp-pruned-{step}")
+                shutil.rmtree(doomed)
+
+
+def _score(checkpoint: Path, metric: str) -> float | None:
+    """The metric that a checkpoint was judged by; None where it was not judged, or does not say."""
+    try:
+        return about(checkpoint)["metrics"].get(metric)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _begun(folder: Path) -> Path:
+    """The file beside a folder of checkpoints that outlives them: there has been one."""
+    return folder.with_name(folder.name + ".begun")
 
 
 def _replace(temporary: Path, final: Path) -> None:
-    """Commit by rename. An old checkpoint of the same step steps aside first: the one before it covers that moment."""
+    """Commit by rename. An old checkpoint of the same step steps aside, and is deleted once the new one is there."""
     if final.exists():
-        shutil.rmtree(final)
+        final.rename(final.with_name(final.name + ".old"))
     temporary.rename(final)
+    _settle(final.parent)
+
+
+def _settle(folder: Path) -> None:
+    """End what a replacement began: the old checkpoint goes where the new one came, and comes back where it did not."""
+    for old in folder.glob("*.old"):
+        if (final := folder / old.stem).exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(final)
 
 
 def _private(tree: Any) -> Any:

@@ -11,21 +11,11 @@ from typing import Any
 
 from gptjax import config
 from gptjax.config import Run
+from gptjax.config import write_json as write_json
 
 
 class FolderError(ValueError):
     """A run folder that cannot be used as asked; the message is one line."""
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a kill at any moment leaves the old file or the new one, never half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:
@@ -55,17 +45,16 @@ def opened(folder: Path, run: Run) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        _claim(folder, run)
+        _refuse_other(folder, run)
         yield
 
 
-def _claim(folder: Path, run: Run) -> None:
+def _refuse_other(folder: Path, run: Run) -> None:
     path = folder / "config.json"
     if not path.exists():
         strangers = [p.name for p in folder.iterdir() if p.name not in (".lock", "config.json.tmp")]
         if strangers:
             raise FolderError(f"--out {folder}: holds {sorted(strangers)[0]} but no config.json; name an empty folder")
-        write_json(path, {"hash": config.fingerprint(run), "run": config.to_json(run)})
         return
     old = config.load(path)
     if config.fingerprint(old) != config.fingerprint(run):
@@ -74,13 +63,29 @@ def _claim(folder: Path, run: Run) -> None:
         raise FolderError(f"--out {folder}: holds another run ({changed}); name another folder, or repeat its settings")
 
 
-def check_data(folder: Path, identity: str) -> None:
-    """Remember which data a run reads; raise `FolderError` where it now differs from what the run began with."""
+def claim(folder: Path, run: Run, identity: str) -> None:
+    """Make an open folder this run's, now that its data and model are known to be good; `identity` is its data's.
+
+    Until then a command that was wrong can be mended and given again with the same folder.
+    """
+    if not (folder / "config.json").exists():
+        config.save(run, folder / "config.json")
+    write_json(folder / "data.json", {"identity": identity})
+
+
+def check_data(folder: Path, identity: str, flag: str = "--out") -> None:
+    """Raise `FolderError` where the data a run reads differ from what it began with; `flag` named the folder."""
     path = folder / "data.json"
-    if not path.exists():
-        write_json(path, {"identity": identity})
-    elif (before := json.loads(path.read_text(encoding="utf-8"))["identity"]) != identity:
+    if path.exists() and (before := remembered(path, "identity")) != identity:
         raise FolderError(
-            f"--out {folder}: began with data {before[:12]}, the same source now gives {identity[:12]}; "
+            f"{flag} {folder}: began with data {before[:12]}, the same source now gives {identity[:12]}; "
             "restore the data, or start another run"
         )
+
+
+def remembered(path: Path, name: str) -> Any:
+    """A field of a JSON file in the run folder; raises `FolderError` where the file is not what was written."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))[name]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FolderError(f"{path}: is damaged ({type(error).__name__}: {error}); restore or delete it") from None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import operator
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +65,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             row = json.loads(line)
-            found.append({"step": row["step"], **row})
+            found.append({**row, "step": operator.index(row["step"])})
         except (ValueError, TypeError, KeyError):
             raise FolderError(
                 f"{path}:{number}: is not a row of metrics; remove the line, or start another run"

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 
-from gptjax.config import Run
+from gptjax.config import ConfigError, Run
 from gptjax.data.prefetch import prefetch
 from gptjax.train import checkpoint, sharding, snapshot
 from gptjax.train.state import TrainState, init_state
@@ -20,9 +22,13 @@ from gptjax.types import Objective, Params
 
 Row = Mapping[str, Any]
 
+UNJUDGED: Row = {"judged_step": -1, "metrics": {}}
+AGREE_EVERY = 10
+"""Updates after which many processes ask one another for signals; asking waits for the device."""
+
 
 class Diverged(RuntimeError):
-    """Too many updates in a row had a non-finite loss or gradient; the message is one line."""
+    """Too many updates in a row had a non-finite loss, gradient or result; the message is one line."""
 
 
 class Evaluator(Protocol):
@@ -128,23 +134,25 @@ class _Loop:
 
     def __init__(self, work: Work, observers: Observers, stop: StopSignal, writer: checkpoint.Writer) -> None:
         self._work, self._observers, self._stop, self._writer = work, observers, stop, writer
-        self._about: dict[str, Any] = {}
-        self._saved = -1
+        self._about: Mapping[str, Any] = UNJUDGED
+        self._saved, self._checks = -1, 0
         self._pending: tuple[int, Row, float] | None = None
         self._clock = time.perf_counter()
 
     def run(self, update: Callable, place: Callable, state: TrainState, about: dict[str, Any]) -> TrainState:
         """All updates from `state` on; `about` is what its checkpoint says of it (nothing for a new run)."""
         run, first = self._work.run, int(state.step)
-        self._about, self._saved = about, first if about else -1
+        self._saved = first if about else -1
         try:
-            if about and self._due(first, run.evaluation.every_steps) and about["judged_step"] != first:
+            if first and self._due(first, run.evaluation.every_steps) and about["judged_step"] != first:
                 self._judge(first, state)  # the run was stopped just before
                 self._save(state, again=True)
+            if not about and self._work.transfer is not None:
+                self._save(state)  # from here on it is this run's own, whatever becomes of where it came from
             with prefetch(self._work.batch, range(first, run.steps), place) as batches:
                 self._clock = time.perf_counter()
                 for step, batch, waited in batches:
-                    self._stop.check()
+                    self._check()
                     state, metrics = update(state, batch)
                     self._stop.unsaved = True
                     self._log()  # the update before: its numbers arrive while the device is busy with this one
@@ -155,7 +163,18 @@ class _Loop:
             self._save(state)
             raise
         self._writer.wait()
+        self._stop.unsaved = False
+        self._stop.check()
         return state
+
+    def _check(self) -> None:
+        """Raise `Stopped` after a signal; on many processes on all at the same update, for they save together."""
+        if jax.process_count() == 1:
+            self._stop.check()
+            return
+        self._checks += 1
+        if self._checks % AGREE_EVERY == 0 and multihost_utils.process_allgather(np.int32(self._stop.asked)).any():
+            raise Stopped
 
     def _due(self, done: int, every_steps: int) -> bool:
         return done % every_steps == 0 or done == self._work.run.steps
@@ -176,15 +195,19 @@ class _Loop:
     def _judge(self, done: int, state: TrainState) -> None:
         metrics: Row = {}
         if self._work.evaluator is not None:
-            metrics = self._work.evaluator(snapshot.judged(state), self._stop.check)
+            metrics = self._work.evaluator(snapshot.judged(state), self._check)
             self._observers.row({"step": done, "split": "validation", **metrics})
+        best = self._work.run.checkpoints.keep_best
+        if best is not None and best not in metrics:
+            found = ", ".join(metrics) or "none, for nothing is held out"
+            raise ConfigError(f"checkpoints.keep_best={best!r} is no metric of this run's evaluation; it has {found}")
         self._about = {"judged_step": done, "metrics": dict(metrics)}
 
     def _save(self, state: TrainState, again: bool = False) -> None:
-        if int(state.step) != self._saved or again:
-            snapshot.save(self._writer, state, {"judged_step": -1, "metrics": {}, **self._about})
-            self._saved = int(state.step)
-        self._stop.unsaved = False
+        done = int(state.step)
+        if done != self._saved or again:
+            snapshot.save(self._writer, state, self._about if self._about["judged_step"] == done else UNJUDGED)
+            self._saved = done
 
     def _log(self) -> None:
         if self._pending is None:
@@ -206,8 +229,8 @@ class _Loop:
             self._observers.row({"step": done, **row})
         if values["skipped_in_a_row"] >= run.abort_after_skips:
             raise Diverged(
-                f"step {done}: loss or gradient was not finite in {run.abort_after_skips} updates in a row; the "
-                "parameters are those before them; try a lower learning rate, or look at the batches named in the log"
+                f"step {done}: loss, gradient or result was not finite in {run.abort_after_skips} updates in a row; "
+                "the parameters are those before them; try a lower learning rate, or look at the batches in the log"
             )
 
 

@@ -27,7 +27,7 @@ class TrainState:
     ema: Params | None
     """Moving average of the parameters, or None where the run has none."""
     skipped: jax.Array
-    """int32 scalar; updates left out so far because a loss or a gradient was not finite."""
+    """int32 scalar; updates left out so far because a loss, a gradient or their result was not finite."""
     skipped_in_a_row: jax.Array
     """int32 scalar; how many of them were the latest ones."""
 

@@ -43,20 +43,23 @@ def make_step(run: Run, loss: Loss, optimizer: optax.GradientTransformation, lay
 
     The batch's leaves have `run.batch_rows` rows; micro-batch i of A holds rows i, i + A, ... The gradient is that of
     sum / count over the whole batch, however its weights fall on the micro-batches; nothing counted gives no gradient.
-    Where the loss or the gradient's norm is not finite, parameters, optimizer state and average stay as they were; the
-    step still advances, to the next batch. metrics: loss_nats and the objective's own means, tokens (counted targets),
-    grad_norm (before clipping), skipped (so far) and skipped_in_a_row, all scalars; a mean over nothing is 0.
+    Where the loss, the gradient's norm or that of the new parameters is not finite, parameters, optimizer state and
+    average stay as they were; the step still advances, to the next batch. metrics: loss_nats and the objective's own
+    means, tokens (counted targets), grad_norm (before clipping), skipped (so far) and skipped_in_a_row, all scalars; a
+    mean over nothing is 0.
     """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         params = layout.gather(_cast(state.params, run.precision))
         key = jax.random.fold_in(state.key, state.step)
         sums = _accumulate(partial(_sums, loss, layout), params, batch, key, run.accumulation)
-        loss_nats, grad_norm = _mean(sums.loss, sums.counted), _mean(optax.tree.norm(sums.gradient), sums.counted)
-        finite = jnp.isfinite(loss_nats) & jnp.isfinite(grad_norm)
+        total_norm = optax.tree.norm(sums.gradient)
+        loss_nats, grad_norm = _mean(sums.loss, sums.counted), _mean(total_norm, sums.counted)
         scale = _mean(1.0, sums.counted) * _clip(grad_norm, run.clip_norm)
         gradient = jax.tree.map(lambda g: g * scale, sums.gradient)
         new = _apply(optimizer, state, gradient, run.ema_decay)
+        # The sums too, for a mean over nothing is 0; the result too, for a finite gradient can still be a wild update.
+        finite = _all_finite(loss_nats, grad_norm, sums.loss, total_norm, optax.tree.norm(new[0]))
         old = (state.params, state.opt_state, state.ema)
         new_params, opt_state, ema = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
         skipped = state.skipped + ~finite
@@ -104,6 +107,10 @@ def _sums(loss: Loss, layout: Layout, params: Params, batch: Any, key: Key) -> _
 
 def _mean(total: jax.Array | float, count: jax.Array) -> jax.Array:
     return jnp.where(count > 0, total / jnp.where(count > 0, count, 1.0), 0.0)
+
+
+def _all_finite(*values: jax.Array) -> jax.Array:
+    return jnp.isfinite(jnp.stack(values)).all()
 
 
 def _clip(norm: jax.Array, limit: float | None) -> jax.Array | float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gptjax.data.errors import DataError
-from gptjax.evals.choice import Question, continuation_nats, correct, cut_prompts, summary
+from gptjax.evals.choice import Question, continuation_nats, cut_prompts, summary
 
 V = 7
 
@@ -61,16 +61,15 @@ def test_a_model_of_constants_is_never_right(bag, constant):
     assert [found[f"ties_{by}"] for by in ("sum", "mean", "byte")] == [3, 3, 3]
     unlike = [question((1, 2), (3,), tuple(range(7)), answer=a) for a in range(2)]
     nats = continuation_nats(bag, {"matrix": np.full((V, V), constant, np.float32)}, unlike, rows=4)
-    assert not correct(unlike, nats, "mean").any()
-    assert correct(unlike, nats, "sum").tolist() == [True, False]
+    found = summary(unlike, nats, bag.context)
+    assert (found["accuracy_mean"], found["accuracy_sum"]) == (0.0, 0.5)
 
 
 def test_each_scale_can_choose_differently():
     q = Question(ids(1), (ids(1, 2), ids(3, 4, 5), ids(6)), (20, 3, 5), 0)
     nats = [np.array([4.0, 5.0, 2.5])]  # a sum favours the last, a mean the second, bytes the first
-    assert [bool(correct([q._replace(answer=a)], nats, by)[0]) for a, by in ((2, "sum"), (1, "mean"), (0, "byte"))] == (
-        [True, True, True]
-    )
+    for answer, by in ((2, "sum"), (1, "mean"), (0, "byte")):
+        assert summary([q._replace(answer=answer)], nats, 8)[f"accuracy_{by}"] == 1.0
     assert summary([q], nats, 8) == {
         "questions": 1,
         "chance": pytest.approx(1 / 3),

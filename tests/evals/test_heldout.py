@@ -37,9 +37,10 @@ def test_the_means_are_those_of_one_batch_of_all_rows(objective, params, rows):
     judge = heldout.evaluator(objective, source, rows)
     judge.compile({"model": params})
     found = judge({"model": params})
-    assert found.keys() == {"loss_nats", "nats"}
+    assert found.keys() == {"loss_nats", "tokens", "nats_per_token", "perplexity"}
+    assert found["tokens"] == count
     assert found["loss_nats"] == pytest.approx(float(total / count), rel=1e-6)
-    assert found["nats"] == pytest.approx(float(metrics["nats"][0] / count), rel=1e-6)
+    assert found["nats_per_token"] == pytest.approx(float(metrics["nats"][0] / count), rel=1e-6)
 
 
 def test_the_loss_is_traced_once_and_before_the_first_judging(objective, params):

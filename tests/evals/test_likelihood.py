@@ -105,6 +105,20 @@ def test_an_evaluation_can_be_stopped_after_any_batch(bag, params, split):
     assert len(calls) == 10 + -(-(len(split.tokens) - 1) // CONTEXT)
 
 
+@pytest.mark.parametrize("documents", [False, True])
+def test_a_beginning_of_text_token_costs_nothing_and_is_not_counted(bag, params, split, documents):
+    bos_id = int(split.tokens[0])
+    charged = token_nats(bag, params, split, CONTEXT, 5, 4, documents)
+    nats = token_nats(bag, params, split, CONTEXT, 5, 4, documents, bos_id=bos_id)
+    starts = split.starts[:-1][np.diff(split.starts) > 0] if documents else [0]
+    free = [start for start in starts if split.tokens[start] == bos_id]
+    assert np.flatnonzero(nats != charged).tolist() == free
+    assert not nats[free].any()
+    found = evaluator(bag, split, CONTEXT, Evaluation(stride=5, rows=4), documents, bos_id=bos_id)({"model": params})
+    assert found["tokens"] == len(split.tokens) - len(free)
+    assert found["nats_per_token"] == pytest.approx(nats.sum(dtype=np.float64) / found["tokens"])
+
+
 def test_max_tokens_judges_the_start_and_its_share_of_the_bytes(bag, params, split):
     whole = token_nats(bag, params, split, CONTEXT, CONTEXT, 4, True)
     found = evaluator(bag, split, CONTEXT, Evaluation(max_tokens=33, rows=4), True)({"model": params})

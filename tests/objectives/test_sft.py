@@ -71,6 +71,8 @@ def test_braces_in_the_text_are_text():
         ({"prompt": "x", "answer": "y"}, r"f:7.*completion.*fields are prompt, answer"),
         ({"prompt": "x", "completion": 3}, 'f:7: field "completion" is 3, not a string'),
         ({"messages": "hello"}, 'f:7: field "messages" is "hello", not a list of objects'),
+        ({"messages": []}, r'f:7: field "messages" is \[\], not a list of objects, one at least'),
+        ({"instruction": "x", "instances": []}, 'f:7: field "instances" is'),
         ({"messages": [{"role": "user"}]}, r"f:7.*content.*fields are role"),
         ({"instruction": "x"}, r"f:7.*output.*fields are instruction"),
     ],

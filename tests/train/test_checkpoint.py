@@ -170,3 +170,59 @@ def test_a_kill_in_the_middle_of_a_save_leaves_an_intact_checkpoint(tmp_path, li
     assert found is None or int(found.name) >= lines - 1
     Writer(tmp_path, 3, None).close()
     assert not list(tmp_path.glob("tmp-*"))
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the code under test catches it, so nothing after it runs."""
+
+
+def killed_at_call(number, monkeypatch, act):
+    """Run `act` and end it before its n-th rename or deletion, deletions half done; False where it had fewer calls."""
+    calls = iter(range(number))
+    rename, rmtree = checkpoint.Path.rename, checkpoint.shutil.rmtree
+
+    def renamed(path, target):
+        if next(calls, None) is None:
+            raise Killed
+        return rename(path, target)
+
+    def removed(path, **options):
+        if next(calls, None) is None:
+            next(p for p in sorted(path.rglob("*")) if p.is_file()).unlink()
+            raise Killed
+        rmtree(path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint.Path, "rename", renamed)
+        patched.setattr(checkpoint.shutil, "rmtree", removed)
+        try:
+            act()
+        except Killed:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_kill_while_the_only_checkpoint_is_replaced_leaves_the_old_one_or_the_new_one(tmp_path, monkeypatch, number):
+    folder = tmp_path / "checkpoints"
+    written(folder, [1])
+    written(tmp_path / "new", [1], metric=lambda step: 0.5)
+    new = (tmp_path / "new" / "1").rename(folder / "tmp-1")
+    assert killed_at_call(number, monkeypatch, lambda: checkpoint._replace(new, folder / "1"))
+    found = checkpoint.newest_intact(folder, pytest.fail)
+    assert found == folder / "1"
+    assert checkpoint.about(found)["metrics"]["nats_per_token"] == (0.5 if number == 2 else 0.0)
+    written(folder, [2])
+    assert sorted(p.name for p in folder.iterdir()) == ["1", "2"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_kill_while_old_checkpoints_are_deleted_leaves_whole_ones_and_pruning_goes_on(tmp_path, monkeypatch, number):
+    written(tmp_path, [1, 2, 3])
+    writer = Writer(tmp_path, 1, "nats_per_token")
+    (tmp_path / "2" / "about.json").write_text("{")  # whatever it was judged by, it does not say
+    assert killed_at_call(number, monkeypatch, writer._prune) == (number < 2)
+    writer.close()
+    assert {"1", "3"} <= {p.name for p in tmp_path.iterdir()}
+    written(tmp_path, [4], keep_last=1, keep_best="nats_per_token", metric=lambda step: -1.0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["4"]

@@ -91,10 +91,11 @@ def test_an_evaluation_repeated_after_a_kill_is_written_once(tmp_path):
     assert steps(path) == [5, 5, 6]
 
 
-def test_a_damaged_row_is_refused_by_file_and_line(written):
+@pytest.mark.parametrize("row", ['{"loss_nats": 1}', '{"step": "x"}', '{"step": null}', "[1]", "{"])
+def test_a_damaged_row_is_refused_by_file_and_line(written, row):
     path, metrics = written
     lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*lines[:2], '{"loss_nats": 1}\n', *lines[2:]]))
+    path.write_text("".join([*lines[:2], row + "\n", *lines[2:]]))
     with pytest.raises(FolderError, match=r"metrics\.jsonl:3: is not a row"):
         metrics.truncate_after(4)
     assert len(path.read_text().splitlines()) == 6

@@ -1,13 +1,12 @@
 """Claims about interruption, on real processes that are really killed."""
 
-import json
 import signal
 import time
 
 import jax
 import numpy as np
 import pytest
-from runs import TARGETS, finished, gptjax, killed_at, results, rows
+from runs import TARGETS, finished, gptjax, killed_at, reached, results, rows
 
 from gptjax.train import checkpoint
 
@@ -55,27 +54,15 @@ def test_a_run_killed_twice_equals_the_uninterrupted_run_bit_for_bit(text, tmp_p
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_exits_and_the_run_continues_exactly(text, tmp_path, uninterrupted, number):
     folder = tmp_path / "run"
-    process = gptjax(*command(text, folder))
-    started = time.monotonic()
-    assert killed_at(process, folder, 37, number) == 130
-    assert time.monotonic() - started < 120
+    process = reached(gptjax(*command(text, folder)), folder, 37)
+    asked = time.monotonic()
+    process.send_signal(number)
+    finished(process, code=130)
+    assert time.monotonic() - asked < 30
     stopped = checkpoint.steps(folder / "checkpoints")[-1]
-    assert stopped % 15 or stopped % 40, "the checkpoint is of the step that was reached"
-    assert rows(folder)[-1]["step"] == stopped
+    assert stopped == rows(folder)[-1]["step"] >= 37, "the checkpoint is of the step that was reached"
     finished(gptjax(*command(text, folder)))
     assert_equal_runs(folder, uninterrupted)
-
-
-def test_a_signal_during_compilation_ends_the_process_at_once(text, tmp_path):
-    folder = tmp_path / "run"
-    process = gptjax(*command(text, folder))
-    while not (folder / "environment.json").exists():
-        time.sleep(0.01)
-    asked = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert time.monotonic() - asked < 5
 
 
 def test_a_flipped_bit_in_the_newest_checkpoint_is_found_and_the_run_ends_the_same(text, tmp_path, uninterrupted):
@@ -134,14 +121,17 @@ def test_changed_data_is_refused(text, tmp_path):
     assert "began with data" in err
 
 
-def test_non_finite_losses_are_skipped_and_end_the_run_with_exit_code_1(text, tmp_path):
+def test_updates_that_are_not_finite_are_skipped_and_end_the_run_with_exit_code_1(text, tmp_path):
     folder = tmp_path / "run"
-    options = ("--optimizer.learning-rate", "1e30", "--clip-norm", "None", "--abort-after-skips", "4")
-    _, err = finished(gptjax(*command(text, folder), *options), code=1)
+    options = ("--optimizer.learning-rate", "1e15", "--clip-norm", "None", "--abort-after-skips", "4")
+    _, err = finished(gptjax(*command(text, folder), *options, "--checkpoints.every-steps", "1"), code=1)
     assert "4 updates in a row" in err
     last = rows(folder)[-1]
     assert last["skipped_in_a_row"] == 4
     assert last["loss_nats"] is None
-    for step in checkpoint.steps(folder / "checkpoints"):
-        about = json.loads((folder / "checkpoints" / str(step) / "about.json").read_text())
-        assert about["step"] == step
+    saved = checkpoint.steps(folder / "checkpoints")
+    assert saved[-1] == last["step"] - 1, "saved while its updates were being skipped"
+    for step in saved:
+        assert checkpoint.about(folder / "checkpoints" / str(step))["step"] == step
+    for name, array in final_arrays(folder).items():
+        assert np.isfinite(array).all(), name

@@ -139,6 +139,22 @@ def test_a_loss_or_gradient_that_is_not_finite_never_reaches_the_state(poison):
     assert (metrics["skipped"], metrics["skipped_in_a_row"]) == (2, 0)
 
 
+def test_a_finite_gradient_whose_update_is_not_finite_never_reaches_the_state():
+    run = replace(RUN, optimizer=AdamW(learning_rate=3e38), ema_decay=0.9)
+    before, _ = after(run)
+    skipped, metrics = after(run, batch(0))
+    assert np.isfinite(metrics["grad_norm"])
+    assert equal((before.params, before.opt_state, before.ema), (skipped.params, skipped.opt_state, skipped.ema))
+    assert metrics["skipped"] == 1
+
+
+def test_what_is_not_finite_in_a_batch_that_counts_nothing_never_reaches_the_state():
+    nothing = batch(weights=np.zeros(ROWS), targets=np.full(ROWS, np.nan))
+    state, metrics = after(RUN, nothing)
+    assert equal(state.params, after(RUN)[0].params)
+    assert metrics["skipped"] == 1
+
+
 def test_a_gradient_longer_than_the_clip_norm_is_shortened_to_it_and_a_shorter_one_left():
     start = kernel(after(RUN)[0])
     free, metrics = after(RUN, batch())
