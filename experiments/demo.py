@@ -68,14 +68,14 @@ def finetune(init: Path, train: Path, validation: Path) -> Run:
         model=base.model,
         tokenizer=base.tokenizer,
         objective=SFT(),
-        optimizer=Muon(learning_rate=0.005, adam_learning_rate=1e-3),
+        optimizer=Muon(learning_rate=0.01, adam_learning_rate=3e-3),
         schedule=Linear(warmup_steps=5),
         data=Data(corpora=(Corpus(str(train)),), validation=str(validation)),
-        steps=150,
+        steps=300,
         batch_rows=8,
         init=str(init),
-        evaluation=Evaluation(every_steps=75),
-        checkpoints=Checkpoints(every_steps=75),
+        evaluation=Evaluation(every_steps=150),
+        checkpoints=Checkpoints(every_steps=150),
     )
 
 

@@ -7,7 +7,8 @@ Data         wikitext-2 holds train.txt and valid.txt (Hugging Face: Salesforce/
              train.tsv and dev.tsv (nyu-mll/glue, sst2)
 
 All rows get the same fine-tuning: examples, order, updates, learning rate; only what they start from and the weight of
-the auxiliary language-model loss differ.
+the auxiliary language-model loss differ. The fine-tuning is short on purpose (4,800 of 67,349 examples): the fewer the
+examples, the more the pretraining matters.
 """
 
 import argparse
@@ -64,20 +65,19 @@ def rows(wikitext: Path, sst2_folder: Path, pretrained: Path) -> dict[str, Run]:
         model=replace(MODEL, dropout=0.1),
         tokenizer=TOKENIZER,
         objective=objective,
-        optimizer=AdamW(learning_rate=5e-4, beta2=0.999, weight_decay=0.01, decay="all_but_gains"),
+        optimizer=AdamW(learning_rate=3e-3, beta2=0.999, weight_decay=0.01, decay="all_but_gains"),
         schedule=Linear(warmup_steps=20),
         data=Data(corpora=(Corpus(str(sst2_folder)),)),
-        steps=400,
+        steps=150,
         init=str(pretrained),
-        evaluation=Evaluation(every_steps=400, rows=64),
-        checkpoints=Checkpoints(every_steps=200, keep_last=1),
+        evaluation=Evaluation(every_steps=150, rows=64),
+        checkpoints=Checkpoints(every_steps=150, keep_last=1),
     )
     alone = replace(objective, lm_weight=0.0)
     return {
         "pretrained": base,
-        "pretrained, no auxiliary loss": replace(base, objective=alone),
         "from scratch": replace(base, transfer="none"),
-        "from scratch, no auxiliary loss": replace(base, transfer="none", objective=alone),
+        "pretrained, no auxiliary loss": replace(base, objective=alone),
     }
 
 
