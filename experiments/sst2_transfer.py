@@ -2,8 +2,9 @@
 
 Command      python experiments/sst2_transfer.py --wikitext wikitext-2 --sst2 SST-2 --out runs/transfer [--seeds 3]
 Cost         under 30 minutes on two CPU cores for three seeds
-Expected     at this size and budget no difference yet: mean accuracy on all of the development set over three seeds 0.677
-             pretrained (0.639 0.695 0.696), 0.677 from scratch (0.697 0.655 0.679); GPT-1's own difference is 7.3 points
+Expected     at this size and budget no difference yet: accuracy on all of the development set, mean of three seeds,
+             0.677 pretrained (0.639 0.695 0.696) and 0.677 from scratch (0.697 0.655 0.679); GPT-1's own gain from
+             pretraining is 7.3 points
 Data         wikitext-2 holds train.txt and valid.txt (Hugging Face: Salesforce/wikitext, wikitext-2-v1), SST-2 holds
              train.tsv and dev.tsv (nyu-mll/glue, sst2)
 
