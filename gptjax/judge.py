@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -23,15 +21,14 @@ from gptjax.objectives.causal import Causal
 from gptjax.objectives.task import Task
 from gptjax.train import sharding
 from gptjax.train.folder import check_data
+from gptjax.train.step import cast
 from gptjax.types import Model, Objective, Params, TokenSplit
 
 Say = Callable[[str], None]
 
 
-@partial(jax.jit, static_argnums=1)
-def in_precision(params: Params, precision: str) -> Params:
-    """The parameters as a run computes with them: an attention kernel may know no other dtype."""
-    return jax.tree.map(lambda p: p.astype(precision) if jnp.issubdtype(p.dtype, jnp.floating) else p, params)
+in_precision = jax.jit(cast, static_argnums=1)
+"""The parameters as a run computes with them: an attention kernel may know no other dtype."""
 
 
 def evaluator(

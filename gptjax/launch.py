@@ -20,9 +20,10 @@ from gptjax.evals.sweep import Evaluator
 from gptjax.models.gpt import GPT
 from gptjax.objectives.causal import Causal
 from gptjax.report import page
-from gptjax.train import checkpoint, log, loop, sharding
+from gptjax.train import checkpoint, log, loop, machine, sharding
 from gptjax.train.folder import FolderError, check_data, claim, opened, remembered, write_json
 from gptjax.train.optim import AdamW
+from gptjax.train.progress import Progress
 from gptjax.train.schedules import Cosine
 from gptjax.train.state import TrainState
 from gptjax.train.stop import StopSignal
@@ -143,7 +144,7 @@ def _remember(folder: Path, source: trained.Trained | None) -> None:
     """Add this start's environment to `environment.json`, and note in `init.json` where the parameters came from."""
     path = folder / "environment.json"
     starts = remembered(path, "starts") if path.exists() else []
-    write_json(path, {"starts": [*starts, log.environment()]})
+    write_json(path, {"starts": [*starts, machine.environment()]})
     if source is not None:
         write_json(folder / "init.json", {"step": source.step, "sha256": _sums(source)})
 
@@ -155,7 +156,7 @@ def _observers(
     if jax.process_index() != 0:
         return loop.Observers(lambda step: None, lambda row: None, lambda done, row: None, lambda line: None)
     read = run.batch_rows * math.prod(row)
-    progress = stack.enter_context(log.Progress(run.steps, read))
+    progress = stack.enter_context(Progress(run.steps, read))
     metrics = stack.enter_context(closing(log.MetricsFile(folder / "metrics.jsonl")))
     others = [log.tensorboard(folder / "tensorboard")] if trackers.tensorboard else []
     if trackers.wandb_project is not None:
@@ -163,7 +164,7 @@ def _observers(
     for other in others:
         stack.callback(other.close)
     whole, causal = run.model.flops_per_token(vocab_size, row[-1])
-    peak = log.peak_flops(jax.devices()[0].device_kind)
+    peak = machine.peak_flops(jax.devices()[0].device_kind)
     peak = None if peak is None else peak * jax.device_count()
 
     def resumed(step: int) -> None:
@@ -173,7 +174,7 @@ def _observers(
     def write(values: loop.Row) -> None:
         if "step_seconds" in values:
             rate = read / values["step_seconds"]
-            shares = {"mfu": log.mfu(whole, rate, peak), "mfu_causal": log.mfu(causal, rate, peak)}
+            shares = {"mfu": machine.mfu(whole, rate, peak), "mfu_causal": machine.mfu(causal, rate, peak)}
             values = {**values, "tokens_per_second": rate, **shares}
         metrics.append(values)
         progress.row(values)

@@ -5,7 +5,6 @@ with a number for a name is complete; one flipped bit in array data would restor
 `checkpoints.begun` beside it remembers that there has been one.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+
+from gptjax.data.shards import sha256
 
 SUMS = "SHA256SUMS"
 LARGER_IS_BETTER = ("accuracy", "f1", "matthews", "pearson", "spearman")
@@ -43,7 +44,7 @@ def damage(checkpoint: Path) -> str | None:
         path = checkpoint / name
         if not path.is_file():
             return f"{name} is missing"
-        if _sha256(path) != digest:
+        if sha256(path) != digest:
             return f"{name} differs from its SHA-256 sum"
     strangers = {str(p.relative_to(checkpoint)) for p in _files(checkpoint)} - expected.keys() - {SUMS}
     return f"{min(strangers)} has no SHA-256 sum" if strangers or not expected else None
@@ -226,14 +227,9 @@ def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file())
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _write_sums(folder: Path) -> None:
     files = _files(folder)
-    text = "".join(f"{_sha256(path)}  {path.relative_to(folder)}\n" for path in files)
+    text = "".join(f"{sha256(path)}  {path.relative_to(folder)}\n" for path in files)
     (folder / SUMS).write_text(text, encoding="ascii")
     for path in [*files, folder / SUMS]:
         _sync(path)

@@ -11,10 +11,6 @@ from typing import Any, Protocol
 
 from gptjax.config import ConfigError
 from gptjax.train.folder import FolderError
-from gptjax.train.machine import environment as environment
-from gptjax.train.machine import mfu as mfu
-from gptjax.train.machine import peak_flops as peak_flops
-from gptjax.train.progress import Progress as Progress
 
 Row = Mapping[str, Any]
 

@@ -50,7 +50,7 @@ def make_step(run: Run, loss: Loss, optimizer: optax.GradientTransformation, lay
     """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
-        params = layout.gather(_cast(state.params, run.precision))
+        params = layout.gather(cast(state.params, run.precision))
         key = jax.random.fold_in(state.key, state.step)
         sums = _accumulate(partial(_sums, loss, layout), params, batch, key, run.accumulation)
         total_norm = optax.tree.norm(sums.gradient)
@@ -72,7 +72,7 @@ def make_step(run: Run, loss: Loss, optimizer: optax.GradientTransformation, lay
     return step
 
 
-def _cast(params: Params, dtype: str) -> Params:
+def cast(params: Params, dtype: str) -> Params:
     """The compute copy, made once an update: outside the micro-batches, before any gather over devices."""
     return jax.tree.map(lambda p: p.astype(dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p, params)
 
