@@ -58,13 +58,17 @@ def launch(run: Run, folder: Path, cache: Path, say: Say, trackers: Trackers = N
         stop = stack.enter_context(StopSignal())
         mesh = sharding.make_mesh(run.mesh, jax.devices())
         sharding.check_rows(run, mesh)
+        place = sharding.place(mesh)
         if primary:
             stack.enter_context(opened(folder, run))
         source = _source(run, folder, say)
         tokenizer = _tokenizer(run, folder)
-        model, objective = trained.build(run, tokenizer)
+        model, objective = trained.build(run, tokenizer, place)
         sources = run.objective.sources(run.data, tokenizer, model.context, run.seed, cache)
-        for note in sources.notes:
+        # The tokens are the first leaf of every kind of batch: [1, T], or [1, W, T] for a task.
+        batch = objective.batch(sources.train[0].take(np.arange(1), 0))
+        row, packed = jax.tree.leaves(batch)[0], getattr(batch, "segments", None) is not None
+        for note in (*sources.notes, *run.model.notes(row.shape[-1], packed, run.precision, place)):
             say(note)
         judged_by = judge.evaluator(run, model, objective, sources, tokenizer.bos_id, mesh)
         work = _work(run, mesh, objective, sources, judged_by, source)
@@ -73,8 +77,6 @@ def launch(run: Run, folder: Path, cache: Path, say: Say, trackers: Trackers = N
             claim(folder, run, sources.identity)
             tokenizer.save(folder / "tokenizer")
             _remember(folder, source)
-        # The tokens are the first leaf of every kind of batch: [1, T], or [1, W, T] for a task.
-        row = jax.tree.leaves(objective.batch(sources.train[0].take(np.arange(1), 0)))[0]
         news = _observers(run, folder, model.vocab_size, row.shape, trackers, stack)
         state = loop.train(work, folder, news, stop)
         if primary:

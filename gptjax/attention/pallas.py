@@ -16,6 +16,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from gptjax.attention import pallas_kernels as kernels
+from gptjax.attention.call import Call
 from gptjax.attention.meetings import Grid, ranges
 from gptjax.attention.visible import Visible
 from gptjax.types import Array
@@ -50,16 +51,16 @@ def default_tiles(head_size: int, dtype: Any) -> Tiles:
     return Tiles(Tile(128, 64, warps=8), Tile(64, 64), Tile(64, 128, warps=8))
 
 
-def refusal(dtype: Any, head_size: int, visible: Visible, dropout: float) -> str | None:
+def refusal(call: Call) -> str | None:
     """Why this kernel cannot serve an attention, or None where it can."""
-    if jnp.dtype(dtype).name not in DTYPES:
-        return f"it computes in {', '.join(DTYPES)}, not {jnp.dtype(dtype).name}"
-    if head_size not in HEAD_SIZES:
-        return f"its head sizes are {', '.join(map(str, HEAD_SIZES))}, not {head_size}"
-    if visible.offsets_B is not None:
+    if (dtype := jnp.dtype(call.dtype).name) not in DTYPES:
+        return f"it computes in {', '.join(DTYPES)}, not {dtype}"
+    if call.head_size not in HEAD_SIZES:
+        return f"its head sizes are {', '.join(map(str, HEAD_SIZES))}, not {call.head_size}"
+    if call.visible.offsets_B is not None:
         return "its queries start at key 0 (no cache)"
-    if dropout:
-        return f"it has no attention dropout, and dropout={dropout}"
+    if call.dropout:
+        return f"it has no attention dropout, and dropout={call.dropout}"
     return None
 
 
