@@ -1,6 +1,7 @@
 """The verbs of the command line: each parses its arguments, calls one function, and prints."""
 
 import errno
+import itertools
 import json
 import os
 import sys
@@ -18,6 +19,8 @@ from gptjax import __version__, arguments, judge, launch
 from gptjax.config import ConfigError, Corpus, Run
 from gptjax.data.errors import DataError
 from gptjax.infer.sample import Decoding
+from gptjax.plan import planned
+from gptjax.plan import table as estimates
 from gptjax.report import page
 from gptjax.report import surprisal as coloured
 from gptjax.train.checkpoint import CheckpointError
@@ -131,6 +134,25 @@ class Report:
     """The page."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Memory, FLOPs, collectives and predicted time of a run on machines that need not be here: compiled, not run."""
+
+    targets: tyro.conf.Positional[tuple[str, ...]]
+    """What to plan: FILE.py:NAME, one or several, compared in one table."""
+    topology: tuple[str, ...]
+    """v4:2x2x1, v5e:4x4, v5p:8x8x8, v6e:16x16, tpu7x:4x4x4, a100:8, h100:16, h200:8, b200:8, cpu:1; one or several."""
+    run: Annotated[Run, tyro.conf.arg(name="")]
+    vocab_size: int | None = None
+    """Ids of the tokenizer, where its size is only known from text."""
+    memory_fraction: float | None = None
+    """Share of a GPU's memory that the run may fill (XLA_PYTHON_CLIENT_MEM_FRACTION); default: JAX's own, 0.75."""
+    full_effort: bool = False
+    """Compile for a TPU as it would for running: three to ten times slower, a little less memory."""
+    json: bool = False
+    """Print one JSON object."""
+
+
 def train(argv: Sequence[str]) -> None:
     """`gptjax train`."""
     named = arguments.first_target(argv)
@@ -199,11 +221,32 @@ def report(argv: Sequence[str]) -> None:
     say(f"wrote {asked.out}")
 
 
+def plan(argv: Sequence[str]) -> None:
+    """`gptjax plan`; options of a run change every target alike."""
+    named = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    runs = [arguments.following_init(arguments.target(name), argv) for name in named] or [launch.default_run()]
+    defaults = [Plan(targets=tyro.MISSING, topology=tyro.MISSING, run=run) for run in runs]
+    asked = [arguments.parse(Plan, argv, "gptjax plan", default) for default in defaults]
+    first = asked[0]
+    if list(first.targets) != named:
+        raise ConfigError("targets: name them first: gptjax plan FILE.py:NAME ... --topology v5e:4x4")
+    options = planned.Options(first.vocab_size, first.memory_fraction, not first.full_effort)
+    found = planned.plan([(n, one.run) for n, one in zip(named, asked, strict=True)], first.topology, options, say)
+    if first.json:
+        print(json.dumps({"plans": [one.to_json() for one in found]}, ensure_ascii=False))
+        return
+    console = Console()
+    console.print(estimates.table(found))
+    for line in estimates.footnotes(found):
+        console.print(line, style="dim", soft_wrap=True, highlight=False)
+
+
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
     "train": (train, Train),
     "eval": (evaluate, Eval),
     "sample": (sample, Sample),
     "score": (score, Score),
+    "plan": (plan, Plan),
     "report": (report, Report),
 }
 

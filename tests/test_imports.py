@@ -18,6 +18,7 @@ FLOORS = [
     {"report"},
     {"judge"},
     {"launch"},
+    {"plan"},
     {"arguments"},
     {"cli"},
     {"__main__"},

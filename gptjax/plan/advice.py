@@ -1,0 +1,96 @@
+"""What would fit where a run does not: changes tried one after another, each by compiling it."""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from gptjax.config import Run
+from gptjax.plan.estimate import Estimate
+
+TILE_TOKENS = 8192
+"""Tokens whose logits exist at once, in the tiled head that is tried."""
+REMAT = ("none", "dots", "block")
+"""What backward recomputes, from nothing to all."""
+TRIES = 3
+"""Members of a kind that are compiled at most."""
+OPTIMISM = 0.8
+"""Temporaries are taken to shrink at best to this share of what rows would tell, when the first try is chosen."""
+
+Needs = Callable[[Run], tuple[bool, int | None]]
+"""Compiles a run: (it fits, bytes that a device needs or None where the compiler gave up)."""
+
+
+class Change(NamedTuple):
+    """A run that differs in one way, or a few."""
+
+    words: str
+    """As options of the command line."""
+    run: Run
+
+
+def advise(run: Run, estimate: Estimate, needs: Needs, say: Callable[[str], None]) -> tuple[str, ...]:
+    """Of each kind of change the mildest that fits, with what a device then needs; and the kinds that do not help.
+
+    Where to begin is guessed from the run's own estimate; what is said to fit has been compiled.
+    """
+    found = []
+    for kind, changes in kinds(run, estimate):
+        for change in changes[:TRIES]:
+            say(f"it does not fit; compiling {change.words}")
+            fits, needed = needs(change.run)
+            if fits and needed is not None:
+                found.append(f"{change.words} fits: {needed / 2**30:.2f} GiB a device")
+                break
+        else:
+            found.append(f"{kind} alone does not fit" if changes else f"{kind} cannot be tried")
+    return tuple(found)
+
+
+def kinds(run: Run, estimate: Estimate) -> Iterator[tuple[str, list[Change]]]:
+    """Kinds of changes, and the members of each from mild to strong; all but the last kind give the same update."""
+    remat, least = list(_remat(run)), _least(estimate)
+    if split := _split(run, estimate):
+        yield "splitting parameters", [split, *(_both(split, one) for one in remat[-1:])]
+    if math.isinf(least):  # whatever is done about activations, the state leaves them no room
+        return
+    yield "recomputation", remat
+    if getattr(run.objective, "tile_tokens", TILE_TOKENS) in ("auto", "all"):
+        objective: Any = replace(run.objective, tile_tokens=TILE_TOKENS)  # type: ignore[call-arg]  # it has the field
+        yield "a tiled head", [Change(f"--objective.tile-tokens {TILE_TOKENS}", replace(run, objective=objective))]
+    rows = run.batch_rows // run.accumulation // (estimate.devices // run.mesh.tensor)
+    shares = [n for n in range(2, rows + 1) if rows % n == 0 and n >= least]
+    parts = [run.accumulation * n for n in shares]
+    yield "accumulation", [Change(f"--accumulation {n}", replace(run, accumulation=n)) for n in parts]
+    fewer = [run.batch_rows // n for n in shares]
+    yield "another batch", [Change(f"--batch-rows {n}", replace(run, batch_rows=n)) for n in fewer]
+
+
+def _least(estimate: Estimate) -> float:
+    """Into how many parts rows must be split at least before the temporaries might fit; infinite: never."""
+    memory = estimate.memory
+    room = memory.capacity - memory.params - memory.optimizer - memory.average
+    said = re.search(r"\(([\d.]+)G\)", estimate.refusal or "")
+    temporaries = float(said[1]) * 2**30 if said else memory.temporaries or 0
+    return OPTIMISM * temporaries / room if room > 0 else math.inf
+
+
+def _remat(run: Run) -> Iterator[Change]:
+    before = getattr(run.model, "remat", REMAT[-1])
+    for policy in REMAT[REMAT.index(before) + 1 :]:
+        model = replace(run.model, remat=policy)  # type: ignore[call-arg]  # it has the field
+        yield Change(f"--model.remat {policy}", replace(run, model=model))
+
+
+def _split(run: Run, estimate: Estimate) -> Change | None:
+    """Parameters and optimizer state over all devices that tensor leaves."""
+    fsdp = estimate.devices // run.mesh.tensor
+    if run.mesh.fsdp == fsdp:
+        return None
+    return Change(f"--mesh.data 1 --mesh.fsdp {fsdp}", replace(run, mesh=replace(run.mesh, data=1, fsdp=fsdp)))
+
+
+def _both(first: Change, second: Change) -> Change:
+    """The model of the second in the mesh of the first."""
+    return Change(f"{first.words} {second.words}", replace(first.run, model=second.run.model))
