@@ -13,6 +13,7 @@ from gptjax.config import ConfigError, Run
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.objectives.causal import Causal
 from gptjax.objectives.sft import SFT
+from gptjax.plan.devices import overheard
 from gptjax.train import sharding
 from gptjax.train.state import TrainState, init_state
 from gptjax.train.step import make_step
@@ -72,19 +73,27 @@ def update(run: Run, tokenizer: Tokenizer, devices: Sequence[Any], quick: bool =
     notes = (*run.model.notes(shape[1], packed, run.precision, place), *notes)
     step = make_step(run, objective.loss, optimizer, sharding.layout(mesh))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the slower kernel is in the notes
+        warnings.simplefilter("ignore", RuntimeWarning)  # a slower kernel is in the notes
         traced = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).trace(state, batch)
         lowered = traced.lower(lowering_platforms=(LOWERED_AS.get(place.platform, place.platform),))
-    executable, refusal = None, None
-    try:
-        executable = lowered.compile(compiler_options=QUICK.get(place.platform) if quick else None)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        refusal = str(error).splitlines()[0]
+    with overheard() as warned:
+        executable, refusal = _compiled(lowered, QUICK.get(place.platform) if quick else None)
+    notes = (*notes, *(f"the compiler warns: {line}" for line in warned))
     seconds = time.perf_counter() - started
     tokens = shape[0] * shape[1]
     return Compiled(mesh, state, batch, tokens, shape[1], packed, notes, traced.jaxpr, executable, refusal, seconds)
+
+
+def _compiled(
+    lowered: jax.stages.Lowered, options: dict[str, Any] | None
+) -> tuple[jax.stages.Compiled | None, str | None]:
+    """(the program, None), or (None, what the compiler said) where the memory does not suffice."""
+    try:
+        return lowered.compile(compiler_options=options), None
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None, str(error).splitlines()[0]
 
 
 def batch_of(run: Run, objective: Objective, context: int, split: jax.sharding.NamedSharding) -> Any:

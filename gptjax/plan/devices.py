@@ -1,6 +1,11 @@
 """Compile-only devices: what JAX needs to compile for a machine that is not here."""
 
+import contextlib
 import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,7 +26,6 @@ QUIET = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     # The CUDA plugin would look for libraries that only a GPU needs.
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 """Environment in which the compilers are quiet; what is set already stays."""
 
@@ -29,15 +33,41 @@ QUIET = {
 def prepare(virtual_cpus: int) -> None:
     """Make this process one that only compiles: the accelerators of this machine, if any, are left alone.
 
-    To be called before JAX has started; after that it has no effect, and the CPU devices are those there are.
+    To be called before JAX has started; after that the CPU devices are those there are, and `of` sees to them.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    try:
+    with contextlib.suppress(RuntimeError):  # JAX has started
         jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", max(virtual_cpus, 1))
-    except RuntimeError:
-        return  # started already; `of` sees whether the devices suffice
+        if virtual_cpus > 1:
+            jax.config.update("jax_num_cpu_devices", virtual_cpus)
+
+
+@contextlib.contextmanager
+def overheard() -> Iterator[list[str]]:
+    """What compilers write to stderr meanwhile, kept from it: the list that is given has each warning once, at the end.
+
+    Where the work fails, all of it goes to stderr after all.
+    """
+    warnings: list[str] = []
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        failed = True
+        try:
+            yield warnings
+            failed = False
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+            file.seek(0)
+            written = file.read().decode("utf-8", "replace")
+            if failed:
+                sys.stderr.write(written)
+            found = re.findall(r"^[WE]\d{4} .*?\] (.*)$", written, re.MULTILINE)
+            warnings += dict.fromkeys(re.split(r"(?<=\w)\. ", line)[0] for line in found)
 
 
 def of(topology: Topology) -> list[Any]:

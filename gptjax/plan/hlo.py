@@ -189,7 +189,7 @@ def _fused(computation: Computation, result: str, operands: list[str]) -> float:
     total, in_place = 0.0, False
     for parameter in (i for i in computation.instructions.values() if i.opcode == "parameter"):
         users = computation.users[parameter.name]
-        if users and all(u.opcode in ("dynamic-slice", "gather", "slice") for u in users):
+        if users and all(_slices(u, parameter.name) for u in users):
             total += sum(size(u.result) for u in users)
         elif users and all(_updates(u, parameter.name) for u in users):
             total += sum(2 * size(computation.instructions[u.operands[1]].result) for u in users)
@@ -197,6 +197,10 @@ def _fused(computation: Computation, result: str, operands: list[str]) -> float:
         else:
             total += size(parameter.result)
     return total if in_place else total + size(result)
+
+
+def _slices(instruction: Instruction, name: str) -> bool:
+    return instruction.opcode in ("dynamic-slice", "gather", "slice") and instruction.operands[0] == name
 
 
 def _updates(instruction: Instruction, name: str) -> bool:

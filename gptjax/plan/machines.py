@@ -153,6 +153,8 @@ def _chip(kind: str, count: int) -> Chip:
 def capacity(topology: Topology, pool: float | None) -> tuple[int, str]:
     """(bytes of one device that a run may fill, what of it is kept back in words)."""
     chip = topology.chip
+    if pool is not None and not 0 < pool <= 1:
+        raise ConfigError(f"--memory-fraction {pool:g}: is not in (0, 1]")
     if chip.platform == "gpu":
         share = GPU_POOL if pool is None else pool
         whose = "JAX's default pool" if pool is None else "--memory-fraction"

@@ -32,12 +32,10 @@ def plan(
     mesh; a run that does not fit the memory is no error, but is estimated with advice.
     """
     topologies = [machines.parse(name) for name in names]
-    devices.prepare(max(t.devices for t in topologies if t.chip.platform == "cpu") if _any_cpu(topologies) else 1)
+    for topology in topologies:
+        machines.capacity(topology, options.pool)  # a wrong share is told before anything is compiled
+    devices.prepare(max((t.devices for t in topologies if t.chip.platform == "cpu"), default=1))
     return [_planned(name, run, topology, options, say) for name, run in targets for topology in topologies]
-
-
-def _any_cpu(topologies: Sequence[Topology]) -> bool:
-    return any(topology.chip.platform == "cpu" for topology in topologies)
 
 
 def _planned(name: str, run: Run, topology: Topology, options: Options, say: Callable[[str], None]) -> Estimate:
