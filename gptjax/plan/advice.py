@@ -1,7 +1,6 @@
 """What would fit where a run does not: changes tried one after another, each by compiling it."""
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -71,9 +70,7 @@ def _least(estimate: Estimate) -> float:
     """Into how many parts rows must be split at least before the temporaries might fit; infinite: never."""
     memory = estimate.memory
     room = memory.capacity - memory.params - memory.optimizer - memory.average
-    said = re.search(r"\(([\d.]+)G\)", estimate.refusal or "")
-    temporaries = float(said[1]) * 2**30 if said else memory.temporaries or 0
-    return OPTIMISM * temporaries / room if room > 0 else math.inf
+    return OPTIMISM * (memory.temporaries or 0) / room if room > 0 else math.inf
 
 
 def _remat(run: Run) -> Iterator[Change]:

@@ -1,5 +1,6 @@
 """What a compiled update would cost on its machine: memory by kind, FLOPs, collectives, and a predicted time."""
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ class Memory(NamedTuple):
     code: int | None
     """The program."""
     needed: int | None
-    """All of these, with what the compiler pads; None where it gave up before it knew."""
+    """All of these, with what the compiler pads; None where it gave up without saying."""
     capacity: int
     """What a run may fill."""
     reserve: str
@@ -66,8 +67,8 @@ class Estimate:
     flops: flops.Flops
     """Of one update, all devices together, recomputation included."""
     collectives: tuple[hlo.Collective, ...]
-    unknown_loops: int
-    """Loops that were counted once because their length is not in the program."""
+    uncounted: tuple[str, ...]
+    """What the program does not say: the length of a loop, who calls a collective."""
     step_seconds: Times | None
     basis: str
     """What the times are made of."""
@@ -107,10 +108,11 @@ def estimate(
     """The estimate of a compiled run; `pool` is the share of a GPU's memory that it may fill (None: JAX's own)."""
     counted = flops.count(compiled.jaxpr, flops.seen(compiled.row_tokens, getattr(run.model, "window", None)))
     collectives: tuple[hlo.Collective, ...] = ()
-    loops, times, basis = 0, None, "no prediction: the program does not fit"
+    uncounted: tuple[str, ...] = ()
+    times, basis = None, "no prediction: the program does not fit"
     if compiled.executable is not None:
         program = hlo.Program(compiled.executable.as_text() or "", topology.devices)
-        collectives, loops = program.collectives(), program.unknown_loops
+        collectives, uncounted = program.collectives(), program.uncounted()
         work = roofline.Work(counted.times(1 / topology.devices), program.traffic(), collectives)
         times = roofline.predict(topology, run.precision, work)
         basis = roofline.UNKNOWN if times is None else roofline.BASIS
@@ -130,7 +132,7 @@ def estimate(
         refusal=compiled.refusal,
         flops=counted,
         collectives=collectives,
-        unknown_loops=loops,
+        uncounted=uncounted,
         step_seconds=times,
         basis=basis,
         compile_seconds=compiled.seconds,
@@ -139,22 +141,21 @@ def estimate(
 
 def memory(compiled: Compiled, topology: Topology, pool: float | None) -> Memory:
     """Memory of one device by kind: the state by its shapes and shardings, the rest as the compiler allocates it."""
+    state = compiled.state
+    kinds = {
+        "params": bytes_on_device(state.params),
+        "optimizer": bytes_on_device(state.opt_state),
+        "average": bytes_on_device(state.ema),
+        "batch": bytes_on_device(compiled.batch),
+    }
     temporaries = code = needed = None
+    if said := re.search(r"temporaries \(([\d.]+)G\)", compiled.refusal or ""):
+        temporaries = round(float(said[1]) * 2**30)
+        needed = sum(kinds.values()) + temporaries
     if compiled.executable is not None:
         found: Any = compiled.executable.memory_analysis()
         temporaries, code = found.temp_size_in_bytes, found.generated_code_size_in_bytes
         arrays = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
         needed = arrays + temporaries + code
     room, reserve = capacity(topology, pool)
-    state = compiled.state
-    return Memory(
-        params=bytes_on_device(state.params),
-        optimizer=bytes_on_device(state.opt_state),
-        average=bytes_on_device(state.ema),
-        batch=bytes_on_device(compiled.batch),
-        temporaries=temporaries,
-        code=code,
-        needed=needed,
-        capacity=room,
-        reserve=reserve,
-    )
+    return Memory(**kinds, temporaries=temporaries, code=code, needed=needed, capacity=room, reserve=reserve)

@@ -12,7 +12,7 @@ BYTES = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16, "s4": 0.5, "u4": 0.5, "toke
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "ragged-all-to-all")
 FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all",
-    "partition-id", "replica-id", "iota", "opt-barrier", "async-start", "async-update", "async-done",
+    "partition-id", "replica-id", "iota", "opt-barrier", "async",
 }  # fmt: skip
 """Operations that move no bytes themselves."""
 PRODUCTS = re.compile(r"cublas|cudnn|gemm|tpu_custom_call|triton|dot|conv")
@@ -30,6 +30,11 @@ class Instruction(NamedTuple):
     """Names."""
     attributes: str
     """All that follows the operands."""
+
+    @property
+    def does(self) -> str:
+        """What is done; an operation that others run beside is written as its start and its end."""
+        return self.opcode.removesuffix("-start")
 
 
 @dataclass
@@ -85,7 +90,7 @@ class Program:
     def _visit(self, name: str, times: float, fused: bool) -> None:
         self._runs.append((name, times, fused))
         for instruction in self._computations[name].instructions.values():
-            inner = fused or instruction.opcode == "fusion"
+            inner = fused or instruction.does == "fusion"
             for called, count in self._called(instruction):
                 self._visit(called, times * count, inner)
 
@@ -93,7 +98,7 @@ class Program:
         text = instruction.attributes
         if instruction.opcode == "while":
             yield _attribute(text, "body"), self._trips(instruction)
-        elif instruction.opcode in ("fusion", "call", "async-start"):
+        elif instruction.does in ("fusion", "call", "async"):
             called = re.search(r"(?:calls|to_apply|called_computations)=\{?%?([\w.-]+)", text)
             if called:
                 yield called[1], 1.0
@@ -129,7 +134,7 @@ class Program:
         found: dict[tuple[str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
         for name, times, _ in self._runs:
             for instruction in self._computations[name].instructions.values():
-                kind = instruction.opcode.removesuffix("-start")
+                kind = instruction.does
                 if kind not in COLLECTIVES:
                     continue
                 group = _group(instruction.attributes, self._devices)
@@ -141,6 +146,22 @@ class Program:
                 sums[1] += times * read * (group if kind == "all-gather" else 1)
         listed = [Collective(kind, round(n), total, group) for (kind, group), (n, total) in found.items() if group > 1]
         return tuple(sorted(listed, key=lambda one: -one.bytes))
+
+    def uncounted(self) -> tuple[str, ...]:
+        """What the text does not tell, in words."""
+        said = []
+        if self.unknown_loops:
+            said.append(f"{self.unknown_loops} loops of unknown length are counted once")
+        if self.overlooked:
+            said.append(f"{self.overlooked} collectives that nothing known calls are not counted")
+        return tuple(said)
+
+    @property
+    def overlooked(self) -> int:
+        """Collectives in the text that nothing known calls; they are not counted."""
+        reached = {name for name, _, _ in self._runs}
+        beside = [c for name, c in self._computations.items() if name not in reached]
+        return sum(instruction.does in COLLECTIVES for c in beside for instruction in c.instructions.values())
 
     def _result(self, computation: str, name: str) -> str:
         return self._computations[computation].instructions[name].result
@@ -164,14 +185,14 @@ class Program:
             return True
         if instruction.opcode == "custom-call":
             return bool(PRODUCTS.search(_attribute(instruction.attributes, "custom_call_target")))
-        if instruction.opcode != "fusion":
+        if instruction.does != "fusion":
             return False
         inside = [i for name, _ in self._called(instruction) for i in self._under(self._computations[name])]
         return any(i.opcode in ("dot", "convolution") for i in inside)
 
     def _moved(self, computation: Computation, instruction: Instruction) -> float:
-        opcode = instruction.opcode
-        if opcode in FREE or opcode.endswith("-done") or opcode.removesuffix("-start") in COLLECTIVES:
+        opcode = instruction.does
+        if opcode in FREE or opcode in COLLECTIVES or opcode.endswith(("-done", "-update")):
             return 0.0
         shapes = [computation.instructions[o].result for o in instruction.operands if o in computation.instructions]
         if opcode in ("dynamic-slice", "gather", "slice"):

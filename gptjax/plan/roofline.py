@@ -36,7 +36,7 @@ def _range(name: str) -> str:
 BASIS = (
     f"roofline, not measured: of the data sheet's rates, products attain {_range('products')}, attention kernels "
     f"{_range('kernels')}, memory {_range('memory')}, links {_range('links')}; {_range('hidden')} of communication "
-    "hides behind computation"
+    "hides behind computation; launching and waiting take no time"
 )
 UNKNOWN = "no prediction: this machine is on no data sheet"
 

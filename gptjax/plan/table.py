@@ -8,7 +8,8 @@ from rich.table import Table
 from gptjax.plan.estimate import Estimate
 from gptjax.plan.roofline import Times
 
-GiB = 2**30
+UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+CLOCK = ((3600, "hours"), (60, "minutes"), (1, "s"), (1e-3, "ms"))
 Cell = Callable[[Estimate], str]
 
 
@@ -34,15 +35,17 @@ def footnotes(estimates: Sequence[Estimate]) -> list[str]:
         lines.append(f"{where}: vocabulary {one.vocabulary}")
         lines.append(f"{where}: memory {one.memory.reserve}")
         lines += [f"{where}: {one.refusal}"] * (one.refusal is not None)
-        if one.unknown_loops:
-            lines.append(f"{where}: {one.unknown_loops} loops of unknown length are counted once")
+        lines += [f"{where}: {said}" for said in one.uncounted]
         lines += [f"{where}: {advice}" for advice in one.advice]
     bases = dict.fromkeys(f"times: {one.basis}" for one in estimates)
     return [*lines, *bases]
 
 
 def _bytes(count: float | None) -> str:
-    return "?" if count is None else f"{count / GiB:,.2f} GiB" if count >= GiB / 100 else f"{count / 2**20:,.2f} MiB"
+    if count is None:
+        return "?"
+    unit, name = next((u for u in UNITS if count >= u[0]), UNITS[-1])
+    return f"{count / unit:,.2f} {name}"
 
 
 def _verdict(one: Estimate) -> str:
@@ -63,11 +66,13 @@ def _collectives(one: Estimate) -> str:
     return "\n".join(lines) or ("?" if one.refusal else "none")
 
 
-def _spread(times: Times | None, unit: str, scale: float = 1.0) -> str:
+def _spread(times: Times | None) -> str:
+    """Seconds, in the unit that suits the expected ones."""
     if times is None:
         return "?"
-    low, expected, high = (f"{_figure(time * scale)}" for time in times)
-    return f"{expected} {unit}\n({low} to {high})"
+    unit, name = next((u for u in CLOCK if times.expected >= u[0]), CLOCK[-1])
+    low, expected, high = (_figure(time / unit) for time in times)
+    return f"{expected} {name}\n({low} to {high})"
 
 
 def _figure(value: float) -> str:
@@ -96,11 +101,11 @@ SECTIONS: tuple[tuple[tuple[str, Cell], ...], ...] = (
     (
         ("FLOPs of an update, a device", lambda one: f"{one.flops.all / one.devices:.3g}"),
         ("collectives of an update", _collectives),
-        ("step, predicted", lambda one: _spread(one.step_seconds, "ms", 1000)),
+        ("step, predicted", lambda one: _spread(one.step_seconds)),
         ("tokens/s, predicted", _rate),
         ("updates", lambda one: f"{one.steps:,}"),
-        ("whole run, predicted", lambda one: _spread(one.hours, "hours")),
-        ("chip-hours, predicted", lambda one: _spread(one.chip_hours, "")),
+        ("whole run, predicted", lambda one: _spread(one.hours and one.hours.times(3600))),
+        ("all chips' time, predicted", lambda one: _spread(one.chip_hours and one.chip_hours.times(3600))),
         ("compiled in", lambda one: f"{one.compile_seconds:.0f} s"),
     ),
 )

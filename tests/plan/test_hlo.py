@@ -106,7 +106,30 @@ def test_a_loop_that_reads_one_layer_a_turn_reads_every_layer_once():
     assert program.traffic() == hlo.Traffic(0.0, 32 * (16 + 4 + 16))
 
 
+def test_a_collective_that_runs_beside_others_is_reached_through_its_call():
+    text = """HloModule m
+
+%called (a: f32[16]) -> f32[16] {
+  %a = f32[16]{0} parameter(0)
+  ROOT %r = f32[16]{0} all-reduce(%a), channel_id=1, replica_groups={{0,1}}, to_apply=%add
+}, execution_thread="beside"
+
+ENTRY %main (x: f32[16]) -> f32[16] {
+  %x = f32[16]{0} parameter(0)
+  %s = ((f32[16]{0}), f32[16]{0}) call-start(%x), async_execution_thread="beside", to_apply=%called
+  ROOT %d = f32[16]{0} call-done(%s)
+}
+"""
+    program = hlo.Program(text, 2)
+    assert program.collectives() == (hlo.Collective("all-reduce", 1, 64.0, 2),)
+    assert program.traffic() == hlo.Traffic(0.0, 0.0)
+    assert program.uncounted() == ()
+    assert hlo.Program(text.replace("call-start", "new-thing"), 2).uncounted() == (
+        "1 collectives that nothing known calls are not counted",
+    )
+
+
 def test_a_loop_of_unknown_length_counts_once_and_is_told():
     program = hlo.Program(LOOP.replace("constant(32)", "parameter(1)"), 1)
-    assert program.unknown_loops == 1
+    assert program.uncounted() == ("1 loops of unknown length are counted once",)
     assert program.traffic().others == 16 + 4 + 16
