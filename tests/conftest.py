@@ -1,11 +1,15 @@
 """What tests share: real processes of gptjax, and a text to train on."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+if not any(Path(node).exists() for node in ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")):
+    # The compiler for TPUs is installed for tests; without a TPU JAX would say at every start that it found none.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
 @pytest.fixture(scope="session")

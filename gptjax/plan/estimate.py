@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import jax
 
 from gptjax.config import Run
-from gptjax.plan import flops, hlo, roofline
+from gptjax.plan import flops, roofline
 from gptjax.plan.compiled import Compiled, bytes_on_device
 from gptjax.plan.machines import Topology, capacity
+from gptjax.plan.program import Collective, Program
 from gptjax.plan.roofline import Times
 
 
@@ -66,7 +67,7 @@ class Estimate:
     """What the compiler said where it ran out of memory."""
     flops: flops.Flops
     """Of one update, all devices together, recomputation included."""
-    collectives: tuple[hlo.Collective, ...]
+    collectives: tuple[Collective, ...]
     uncounted: tuple[str, ...]
     """What the program does not say: the length of a loop, who calls a collective."""
     step_seconds: Times | None
@@ -107,11 +108,11 @@ def estimate(
 ) -> Estimate:
     """The estimate of a compiled run; `pool` is the share of a GPU's memory that it may fill (None: JAX's own)."""
     counted = flops.count(compiled.jaxpr, flops.seen(compiled.row_tokens, getattr(run.model, "window", None)))
-    collectives: tuple[hlo.Collective, ...] = ()
+    collectives: tuple[Collective, ...] = ()
     uncounted: tuple[str, ...] = ()
     times, basis = None, "no prediction: the program does not fit"
     if compiled.executable is not None:
-        program = hlo.Program(compiled.executable.as_text() or "", topology.devices)
+        program = Program(compiled.executable.as_text() or "", topology.devices)
         collectives, uncounted = program.collectives(), program.uncounted()
         work = roofline.Work(counted.times(1 / topology.devices), program.traffic(), collectives)
         times = roofline.predict(topology, run.precision, work)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gptjax.plan.flops import Flops
-from gptjax.plan.hlo import Collective, Traffic
 from gptjax.plan.machines import GPUS_OF_HOST, Topology
+from gptjax.plan.program import Collective, Traffic
 
 
 class Attained(NamedTuple):

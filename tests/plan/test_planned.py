@@ -12,7 +12,7 @@ from gptjax.cli import run_verb
 from gptjax.config import Mesh, Run
 from gptjax.plan import advice, compiled, devices, estimate, machines, roofline, vocabulary
 from gptjax.plan.flops import Flops
-from gptjax.plan.hlo import Collective, Traffic
+from gptjax.plan.program import Collective, Traffic
 from gptjax.train.optim import SGD
 
 SMALL = f"{TARGETS}:small"

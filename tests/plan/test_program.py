@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gptjax.plan import hlo
+from gptjax.plan.program import Collective, Program, Traffic
 
 PROGRAM = """
 import json, sys
@@ -15,7 +15,7 @@ import jax, jax.numpy as jnp
 from functools import partial
 from dataclasses import asdict
 from jax.sharding import PartitionSpec as P, NamedSharding
-from gptjax.plan.hlo import Program
+from gptjax.plan.program import Program
 mesh = jax.make_mesh((2, 4), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 
 @jax.jit
@@ -66,7 +66,7 @@ ENTRY %main (x: f32[16]) -> f32[16] {{
   ROOT %r = f32[16]{{0}} all-reduce(%x), channel_id=1, {groups}, to_apply=%add
 }}
 """
-    assert hlo.Program(text, 8).collectives() == (hlo.Collective("all-reduce", 1, 64.0, size),)
+    assert Program(text, 8).collectives() == (Collective("all-reduce", 1, 64.0, size),)
 
 
 LOOP = """HloModule m
@@ -101,9 +101,9 @@ ENTRY %main (q: (s32[], bf16[32,8])) -> (s32[], bf16[32,8]) {
 
 
 def test_a_loop_that_reads_one_layer_a_turn_reads_every_layer_once():
-    program = hlo.Program(LOOP, 1)
+    program = Program(LOOP, 1)
     assert program.unknown_loops == 0
-    assert program.traffic() == hlo.Traffic(0.0, 32 * (16 + 4 + 16))
+    assert program.traffic() == Traffic(0.0, 32 * (16 + 4 + 16))
 
 
 def test_a_collective_that_runs_beside_others_is_reached_through_its_call():
@@ -120,16 +120,16 @@ ENTRY %main (x: f32[16]) -> f32[16] {
   ROOT %d = f32[16]{0} call-done(%s)
 }
 """
-    program = hlo.Program(text, 2)
-    assert program.collectives() == (hlo.Collective("all-reduce", 1, 64.0, 2),)
-    assert program.traffic() == hlo.Traffic(0.0, 0.0)
+    program = Program(text, 2)
+    assert program.collectives() == (Collective("all-reduce", 1, 64.0, 2),)
+    assert program.traffic() == Traffic(0.0, 0.0)
     assert program.uncounted() == ()
-    assert hlo.Program(text.replace("call-start", "new-thing"), 2).uncounted() == (
+    assert Program(text.replace("call-start", "new-thing"), 2).uncounted() == (
         "1 collectives that nothing known calls are not counted",
     )
 
 
 def test_a_loop_of_unknown_length_counts_once_and_is_told():
-    program = hlo.Program(LOOP.replace("constant(32)", "parameter(1)"), 1)
+    program = Program(LOOP.replace("constant(32)", "parameter(1)"), 1)
     assert program.uncounted() == ("1 loops of unknown length are counted once",)
     assert program.traffic().others == 16 + 4 + 16
