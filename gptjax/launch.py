@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from gptjax import judge, trained
 from gptjax.config import ConfigError, Run, Sources, to_json
@@ -22,6 +21,7 @@ from gptjax.objectives.causal import Causal
 from gptjax.report import page
 from gptjax.train import checkpoint, log, loop, machine, sharding
 from gptjax.train.folder import FolderError, check_data, claim, opened, remembered, write_json
+from gptjax.train.hosts import agreed
 from gptjax.train.optim import AdamW
 from gptjax.train.progress import Progress
 from gptjax.train.schedules import Cosine
@@ -53,33 +53,41 @@ def launch(run: Run, folder: Path, cache: Path, say: Say, trackers: Trackers = N
     `cache` keeps token stores between runs. Raises `ConfigError`, `DataError` and `FolderError` for what a user can
     mend, `Stopped` after a signal, and what `loop.train` raises.
     """
-    primary = jax.process_index() == 0
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         mesh = sharding.make_mesh(run.mesh, jax.devices())
         sharding.check_rows(run, mesh)
-        if primary:
-            stack.enter_context(opened(folder, run))
-        source = _source(run, folder, say)
-        tokenizer = _tokenizer(run, folder)
-        model, objective = trained.build(run, tokenizer)
-        sources = run.objective.sources(run.data, tokenizer, model.context, run.seed, cache)
-        for note in sources.notes:
-            say(note)
-        judged_by = judge.evaluator(run, model, objective, sources, tokenizer.bos_id, mesh)
-        work = _work(run, mesh, objective, sources, judged_by, source)
-        if primary:
-            check_data(folder, sources.identity)
-            claim(folder, run, sources.identity)
-            tokenizer.save(folder / "tokenizer")
-            _remember(folder, source)
+        work, vocab_size = agreed(lambda: _prepare(run, folder, cache, mesh, say, stack))
         # The tokens are the first leaf of every kind of batch: [1, T], or [1, W, T] for a task.
-        row = jax.tree.leaves(objective.batch(sources.train[0].take(np.arange(1), 0)))[0]
-        news = _observers(run, folder, model.vocab_size, row.shape, trackers, stack)
+        row = jax.tree.leaves(work.batch(0))[0]
+        news = _observers(run, folder, vocab_size, row.shape[1:], trackers, stack)
         state = loop.train(work, folder, news, stop)
-        if primary:
+        if jax.process_index() == 0:
             page.write([folder], folder / "report.html")
         return state
+
+
+def _prepare(
+    run: Run, folder: Path, cache: Path, mesh: jax.sharding.Mesh, say: Say, stack: ExitStack
+) -> tuple[loop.Work, int]:
+    """Everything that the loop needs, and V; on the first process also the folder, held until `stack` is left."""
+    primary = jax.process_index() == 0
+    if primary:
+        stack.enter_context(opened(folder, run))
+    source = _source(run, folder, say)
+    tokenizer = _tokenizer(run, folder)
+    model, objective = trained.build(run, tokenizer)
+    sources = run.objective.sources(run.data, tokenizer, model.context, run.seed, cache)
+    for note in sources.notes:
+        say(note)
+    judged_by = judge.evaluator(run, model, objective, sources, tokenizer.bos_id, mesh)
+    work = _work(run, mesh, objective, sources, judged_by, source)
+    if primary:
+        check_data(folder, sources.identity)
+        claim(folder, run, sources.identity)
+        tokenizer.save(folder / "tokenizer")
+        _remember(folder, source)
+    return work, model.vocab_size
 
 
 def _source(run: Run, folder: Path, say: Say) -> trained.Trained | None:
