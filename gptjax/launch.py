@@ -91,18 +91,17 @@ def _prepare(
 
 
 def _source(run: Run, folder: Path, say: Say) -> trained.Trained | None:
-    """The run to start from, at the same checkpoint every time; None once there is a checkpoint of one's own.
+    """The run whose parameters to start from, at the same checkpoint every time.
 
-    Raises `FolderError` where that checkpoint is not what it was when this run was first started.
+    None where only its model and tokenizer are taken, and once there is a checkpoint of one's own. Raises `FolderError`
+    where that checkpoint is not what it was when this run was first started.
     """
-    if run.init is None or checkpoint.steps(folder / "checkpoints"):
+    if run.init is None or run.transfer == "none" or checkpoint.steps(folder / "checkpoints"):
         return None
     path, record = Path(run.init), folder / "init.json"
     if record.exists():
         path = trained.recall(path, "--init")[2] / "checkpoints" / str(remembered(record, "step"))
     source = trained.load(path, say, flag="--init")
-    if source.run.tokenizer != run.tokenizer:
-        raise ConfigError(f"--init {run.init}: its tokenizer is {source.run.tokenizer}, this run's {run.tokenizer}")
     if record.exists() and remembered(record, "sha256") != _sums(source):
         raise FolderError(f"--init {path}: is not the checkpoint that this run began with; start another run")
     return source
@@ -117,7 +116,10 @@ def _tokenizer(run: Run, folder: Path) -> Tokenizer:
     if (folder / "tokenizer").is_dir():
         return tokenizers.load(folder / "tokenizer")
     if run.init is not None:
-        return trained.recall(Path(run.init), "--init")[1]
+        theirs, tokenizer, _ = trained.recall(Path(run.init), "--init")
+        if theirs.tokenizer != run.tokenizer:
+            raise ConfigError(f"--init {run.init}: its tokenizer is {theirs.tokenizer}, this run's {run.tokenizer}")
+        return tokenizer
     return run.tokenizer.build(lambda: run.objective.texts(run.data, run.tokenizer.LEARNS_FROM))
 
 
