@@ -72,7 +72,6 @@ def main():
             {
                 "tokens": case[0],
                 "elements": max(math.prod(map(int, shape.split(","))) for shape in shapes),
-                "scratch_bytes": made.memory_analysis().temp_size_in_bytes,
                 "kernels": len(re.findall(r'custom_call_target="(?:__gpu\$xla.gpu.triton|tpu_custom_call)"', text)),
             }
         )
