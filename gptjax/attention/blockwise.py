@@ -25,7 +25,7 @@ from gptjax.types import Array
 MASKED, LOWEST = -1e30, -1e20
 """The score of a key that is not seen, and where a row's maximum starts: its weight is exp(MASKED - LOWEST) = 0."""
 BLOCK = 128
-"""Queries, and keys, of one block at most."""
+"""Queries, and keys, of one block at most; half of it in rows of up to two, where a CPU skips more than it loses."""
 
 _product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
@@ -150,7 +150,7 @@ def _join(x_IBKMH: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def _count(length: int) -> tuple[int, int]:
     """How many blocks, and the size of one: as few as `BLOCK` allows, padded as little as that leaves."""
-    blocks = -(-length // BLOCK)
+    blocks = -(-length // (BLOCK if length > 2 * BLOCK else BLOCK // 2))
     return blocks, -(-length // blocks)
 
 
@@ -163,7 +163,7 @@ def _over_pairs(visit: Callable[[Any, jax.Array, jax.Array], Any], carry: Any, g
     """`carry = visit(carry, i, j)` over all pairs of blocks of which a query may see a key."""
     i_P, j_P = np.nonzero(by_index(grid, visible))
     if visible.segments_BT is None or visible.keys_segments is None:
-        return jax.lax.scan(lambda carry, pair: (visit(carry, *pair), None), carry, (i_P, j_P))[0]
+        return jax.lax.scan(lambda carry, pair: (visit(carry, pair[0], pair[1]), None), carry, (i_P, j_P))[0]
     meet_P = by_segment(grid, visible.segments_BT, visible.keys_segments).any(0)[i_P, j_P]
 
     def pass_or_visit(carry: Any, pair: Any) -> tuple[Any, None]:
