@@ -161,7 +161,7 @@ def _grid(q_BTNH: jax.Array, k_BSKH: jax.Array) -> Grid:
 
 def _over_pairs(visit: Callable[[Any, jax.Array, jax.Array], Any], carry: Any, grid: Grid, visible: Visible) -> Any:
     """`carry = visit(carry, i, j)` over all pairs of blocks of which a query may see a key."""
-    i_P, j_P = np.nonzero(by_index(grid, visible))
+    i_P, j_P = map(jnp.asarray, np.nonzero(by_index(grid, visible)))
     if visible.segments_BT is None or visible.keys_segments is None:
         return jax.lax.scan(lambda carry, pair: (visit(carry, pair[0], pair[1]), None), carry, (i_P, j_P))[0]
     meet_P = by_segment(grid, visible.segments_BT, visible.keys_segments).any(0)[i_P, j_P]
