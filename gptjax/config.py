@@ -23,7 +23,7 @@ from gptjax.fields import write_json as write_json
 if TYPE_CHECKING:
     import optax
 
-    from gptjax.types import Model, Objective, RowSource, TokenSplit
+    from gptjax.types import Model, Objective, Place, RowSource, TokenSplit
 
 SEEDS = 2**32  # random keys of jax know this many; larger ones would be taken for small ones
 
@@ -89,9 +89,16 @@ class TokenizerConfig(Config):
 class ModelConfig(Config):
     """A model family; subclasses have the fields and build the pure functions."""
 
-    def build(self, vocab_size: int, padded_vocab_size: int) -> "Model":
-        """The pure functions for ids in [0, vocab_size); the arrays have padded_vocab_size rows."""
+    def build(self, vocab_size: int, padded_vocab_size: int, place: "Place | None" = None) -> "Model":
+        """The pure functions for ids in [0, vocab_size); the arrays have padded_vocab_size rows.
+
+        Without a place they are for one device of JAX's default backend, or for any that needs no kernel of its own.
+        """
         raise NotImplementedError
+
+    def notes(self, tokens: int, packed: bool, dtype: str, place: "Place") -> tuple[str, ...]:
+        """What the user must know of how training computes rows of `tokens`, packed with several documents or not."""
+        return ()
 
     def parameter_count(self, vocab_size: int) -> int:
         """Number of trained scalars for a vocabulary of this size, padding included if counted in vocab_size."""

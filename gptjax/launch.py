@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from gptjax import judge, trained
 from gptjax.config import ConfigError, Run, Sources, to_json
@@ -57,28 +58,37 @@ def launch(run: Run, folder: Path, cache: Path, say: Say, trackers: Trackers = N
         stop = stack.enter_context(StopSignal())
         mesh = sharding.make_mesh(run.mesh, jax.devices())
         sharding.check_rows(run, mesh)
-        work, vocab_size = agreed(lambda: _prepare(run, folder, cache, mesh, say, stack))
-        # The tokens are the first leaf of every kind of batch: [1, T], or [1, W, T] for a task.
-        row = jax.tree.leaves(work.batch(0))[0]
-        news = _observers(run, folder, vocab_size, row.shape[1:], trackers, stack)
-        state = loop.train(work, folder, news, stop)
+        ready = agreed(lambda: _prepare(run, folder, cache, mesh, say, stack))
+        news = _observers(run, folder, ready.vocab_size, ready.row, trackers, stack)
+        state = loop.train(ready.work, folder, news, stop)
         if jax.process_index() == 0:
             page.write([folder], folder / "report.html")
         return state
 
 
-def _prepare(
-    run: Run, folder: Path, cache: Path, mesh: jax.sharding.Mesh, say: Say, stack: ExitStack
-) -> tuple[loop.Work, int]:
-    """Everything that the loop needs, and V; on the first process also the folder, held until `stack` is left."""
+class _Ready(NamedTuple):
+    """What is known of a run before its first update."""
+
+    work: loop.Work
+    vocab_size: int
+    row: tuple[int, ...]
+    """Shape of one row's tokens, [1, T] or [1, W, T]."""
+
+
+def _prepare(run: Run, folder: Path, cache: Path, mesh: jax.sharding.Mesh, say: Say, stack: ExitStack) -> _Ready:
+    """What the loop needs; on the first process also the folder, held until `stack` is left."""
     primary = jax.process_index() == 0
     if primary:
         stack.enter_context(opened(folder, run))
     source = _source(run, folder, say)
     tokenizer = _tokenizer(run, folder)
-    model, objective = trained.build(run, tokenizer)
+    place = sharding.place(mesh)
+    model, objective = trained.build(run, tokenizer, place)
     sources = run.objective.sources(run.data, tokenizer, model.context, run.seed, cache)
-    for note in sources.notes:
+    # The tokens are the first leaf of every kind of batch: [1, T], or [1, W, T] for a task.
+    batch = objective.batch(sources.train[0].take(np.arange(1), 0))
+    row, packed = jax.tree.leaves(batch)[0], getattr(batch, "segments", None) is not None
+    for note in (*sources.notes, *run.model.notes(row.shape[-1], packed, run.precision, place)):
         say(note)
     judged_by = judge.evaluator(run, model, objective, sources, tokenizer.bos_id, mesh)
     work = _work(run, mesh, objective, sources, judged_by, source)
@@ -87,7 +97,7 @@ def _prepare(
         claim(folder, run, sources.identity)
         tokenizer.save(folder / "tokenizer")
         _remember(folder, source)
-    return work, model.vocab_size
+    return _Ready(work, model.vocab_size, row.shape)
 
 
 def _source(run: Run, folder: Path, say: Say) -> trained.Trained | None:

@@ -15,7 +15,7 @@ from gptjax.data import tokenizers
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.train import checkpoint, sharding
 from gptjax.train.state import path_of
-from gptjax.types import Model, Objective, Params
+from gptjax.types import Model, Objective, Params, Place
 
 
 class Trained(NamedTuple):
@@ -32,10 +32,10 @@ class Trained(NamedTuple):
     """The run folder."""
 
 
-def build(run: Run, tokenizer: Tokenizer) -> tuple[Model, Objective]:
+def build(run: Run, tokenizer: Tokenizer, place: Place) -> tuple[Model, Objective]:
     """The pure functions of a run: its model over the tokenizer's vocabulary and the objective's special tokens."""
     vocab_size = tokenizer.vocab_size + len(run.objective.specials())
-    model = run.model.build(vocab_size, tokenizer.padded(vocab_size))
+    model = run.model.build(vocab_size, tokenizer.padded(vocab_size), place)
     return model, run.objective.build(model, tokenizer)
 
 
@@ -67,9 +67,9 @@ def load(folder: Path, say: Callable[[str], None], mesh: Mesh | None = None, fla
             raise checkpoint.CheckpointError(f"{flag} {folder}: is damaged ({problem}); name another checkpoint")
     if path is None:
         raise ConfigError(f"{flag} {folder}: has no checkpoint yet; train it further first")
-    model, objective = build(run, tokenizer)
-    abstract = jax.eval_shape(objective.init, jax.random.key(0))
     mesh = mesh or sharding.make_mesh(config.Mesh(data=1), jax.local_devices()[:1])
+    model, objective = build(run, tokenizer, sharding.place(mesh))
+    abstract = jax.eval_shape(objective.init, jax.random.key(0))
     params = checkpoint.read(path, {"params": sharding.abstract_params(abstract, mesh)})["params"]
     return Trained(run, tokenizer, model, objective, params, int(path.name), home)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 Array = jax.Array | np.ndarray
 Params = Any
@@ -51,6 +52,21 @@ class RowSource(NamedTuple):
     take: Callable[[np.ndarray, int], Any]
     """`take(indices_B, epoch)` gives a pytree of host arrays with a leading B (usually `Rows`). A source may lay its
     rows differently in each epoch (another starting offset), so the epoch is an argument."""
+
+
+class Place(NamedTuple):
+    """Where a computation will run, known before it is traced: for what the compiler cannot choose or split itself."""
+
+    platform: str
+    """cpu, gpu or tpu."""
+    mesh: Mesh | None = None
+    """The devices; None is one."""
+    rows: tuple[str, ...] = ()
+    """Axes of the mesh that the rows of a batch are split over."""
+    heads: tuple[str, ...] = ()
+    """Axes of the mesh that attention heads are split over."""
+    interpret: bool = False
+    """Run the platform's own kernels step by step on whatever machine there is: slow, for tests."""
 
 
 Cache = Any

@@ -1,42 +1,64 @@
-"""Which attention kernel serves a call: the one asked for by name, or the best that this machine has."""
+"""Which attention kernel serves a call: the one asked for by name, or the best that a place has."""
 
 import warnings
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Literal, NamedTuple, get_args
 
 import jax
 
-from gptjax.attention import blockwise, cudnn, dense
+from gptjax.attention import blockwise, cudnn, dense, pallas, splash, spread
+from gptjax.attention.call import Call
 from gptjax.attention.visible import Visible
 from gptjax.config import ConfigError
+from gptjax.types import Place
 
-Implementation = Literal["auto", "dense", "blockwise", "cudnn"]
+Implementation = Literal["auto", "dense", "blockwise", "cudnn", "pallas", "splash"]
 IMPLEMENTATIONS = get_args(Implementation)
+FUSED = {"gpu": ("cudnn", "pallas"), "tpu": ("splash",)}
+"""Kernels of one platform alone, the fastest first."""
 SMALL_SQUARE = 128 * 128
-"""Queries times keys up to which all scores at once are the faster form on a CPU: at 256 x 256 blocks take half their
-time, at 1024 x 1024 a third."""
+"""Queries times keys up to which all scores at once are the faster form on a CPU."""
 
 
-def choose(
-    impl: Implementation, platform: str, dtype: Any, shape: tuple[int, int, int], visible: Visible, dropout: float
-) -> tuple[str, str]:
-    """The kernel for `shape` = (T queries, S keys, head size), and the reason in words.
+class Choice(NamedTuple):
+    """A kernel, and in words why it was chosen."""
 
-    `auto` takes the fused kernel on a GPU wherever it serves, all scores at once where they are few, and blocks
+    name: str
+    reason: str
+
+
+def choose(impl: Implementation, place: Place, call: Call) -> Choice:
+    """The kernel for a call at a place.
+
+    `auto` takes the first fused kernel of the platform that serves, all scores at once where they are few, and blocks
     otherwise; never T x S memory for long rows. Raises `ConfigError` where a kernel asked for by name cannot serve.
     """
-    queries, keys, head_size = shape
     if impl not in IMPLEMENTATIONS:
         raise ConfigError(f"attention={impl!r} is not one of {', '.join(IMPLEMENTATIONS)}")
-    refusal = cudnn.refusal(dtype, head_size, visible, dropout)
-    if impl == "cudnn" and refusal:
-        raise ConfigError(f"attention='cudnn' cannot serve here: {refusal}; attention='auto' chooses one that can")
     if impl != "auto":
-        return impl, "asked for by name"
-    if platform in ("gpu", "cuda") and refusal is None:
-        return "cudnn", "fused on this GPU"
-    if queries == 1 or (platform == "cpu" and queries * keys <= SMALL_SQUARE):
-        return "dense", f"{queries} x {keys} scores are few"
-    return "blockwise", f"no fused kernel on a GPU: {refusal}" if platform in ("gpu", "cuda") else "O(T) memory"
+        if reason := refusal(impl, place, call):
+            raise ConfigError(f"attention={impl!r} cannot serve here: {reason}; attention='auto' chooses one that can")
+        return Choice(impl, "asked for by name")
+    refusals: list[str] = []
+    for name in FUSED.get(place.platform, ()):
+        reason = refusal(name, place, call)
+        if reason is None:
+            return Choice(name, f"fused on this {place.platform}" + "".join(f"; {said}" for said in refusals))
+        refusals.append(f"not {name}: {reason}")
+    if call.queries == 1 or (place.platform == "cpu" and call.queries * call.keys <= SMALL_SQUARE):
+        return Choice("dense", f"{call.queries} x {call.keys} scores are few")
+    return Choice("blockwise", "; ".join(["O(T) memory on any machine", *refusals]))
+
+
+def refusal(name: str, place: Place, call: Call) -> str | None:
+    """Why a kernel cannot serve a call at a place, or None where it can."""
+    platform = next((platform for platform, names in FUSED.items() if name in names), None)
+    if platform is None:
+        return None
+    if place.platform != platform:
+        return f"it runs on a {platform}, not on a {place.platform}"
+    kernel = {"cudnn": cudnn, "pallas": pallas, "splash": splash}[name]
+    return kernel.refusal(call) or (None if name == "cudnn" else spread.refusal(place, call))
 
 
 def attend(
@@ -47,23 +69,26 @@ def attend(
     impl: Implementation = "auto",
     dropout: float = 0.0,
     key: jax.Array | None = None,
+    place: Place | None = None,
 ) -> jax.Array:
     """softmax(q k^T / sqrt(H)) v over the keys that each query sees, out_BTNH in the dtype of v.
 
     K divides N: query head n reads key head n // (N / K). The softmax is float32. `dropout` drops weights and needs
-    `key`; without a key there is none. Where `auto` has no fused kernel on a GPU it says so once, as a warning. It asks
-    JAX's default backend for the platform: a computation meant for another machine names its kernel.
+    `key`; without a key there is none. Where `auto` has no fused kernel on a GPU or TPU it says so once, as a warning.
+    Without a place it is one device of JAX's default backend.
     """
-    N, K, H = q_BTNH.shape[2], k_BSKH.shape[2], q_BTNH.shape[3]
+    (_, T, N, H), (S, K) = q_BTNH.shape, k_BSKH.shape[1:3]
     if N % K:
         raise ConfigError(f"heads={N} is not divisible by kv_heads={K}")
     dropout = dropout if key is not None else 0.0
-    platform = jax.default_backend()
-    shape = (q_BTNH.shape[1], k_BSKH.shape[1], H)
-    name, reason = choose(impl, platform, q_BTNH.dtype, shape, visible, dropout)
-    if impl == "auto" and platform == "gpu" and name == "blockwise":
-        warnings.warn(f"attention is blockwise, {reason}", RuntimeWarning, stacklevel=2)
+    place = Place(jax.default_backend()) if place is None else place
+    name, reason = choose(impl, place, Call(q_BTNH.dtype, T, S, N, K, H, visible, dropout))
     if name == "cudnn":
         return cudnn.attend(q_BTNH, k_BSKH, v_BSKH, visible)
-    kernel = dense.attend if name == "dense" else blockwise.attend
-    return kernel(q_BTNH, k_BSKH, v_BSKH, visible, dropout, key)
+    if name in ("pallas", "splash"):
+        kernel = partial(pallas.attend if name == "pallas" else splash.attend, interpret=place.interpret)
+        return spread.over(place, kernel, q_BTNH, k_BSKH, v_BSKH, visible)
+    if impl == "auto" and name == "blockwise" and place.platform in FUSED:
+        warnings.warn(f"attention is blockwise: {reason}", RuntimeWarning, stacklevel=2)
+    plain = dense.attend if name == "dense" else blockwise.attend
+    return plain(q_BTNH, k_BSKH, v_BSKH, visible, dropout, key)

@@ -1,10 +1,15 @@
-"""NVIDIA's fused attention, through JAX's public function; asked for by name, because its default is not fused."""
+"""NVIDIA's fused attention, through JAX's public function; asked for by name, because its default is not fused.
 
-from typing import Any
+Documents packed in one row are left to our own kernel. JAX's internal module could pass their offsets to cuDNN on
+Hopper, but only up to a number of documents a row that is fixed when the program is compiled: a row with more would be
+wrong without a word, and the bound that no row can pass, T, makes a batch of B T sequences. In jax 0.10.2 its offsets
+are also wrong for grouped heads.
+"""
 
 import jax
 import jax.numpy as jnp
 
+from gptjax.attention.call import Call
 from gptjax.attention.visible import Visible
 from gptjax.config import ConfigError
 
@@ -12,18 +17,18 @@ MAX_HEAD_SIZE = 128
 """Served on every GPU since Ampere; 256 on Hopper alone."""
 
 
-def refusal(dtype: Any, head_size: int, visible: Visible, dropout: float) -> str | None:
+def refusal(call: Call) -> str | None:
     """Why cuDNN cannot serve this attention, or None where it can."""
-    if jnp.dtype(dtype) not in (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float16)):
-        return f"it computes in bfloat16 or float16, not {jnp.dtype(dtype).name}"
-    if head_size % 8 or head_size > MAX_HEAD_SIZE:
-        return f"its head size is a multiple of 8 up to {MAX_HEAD_SIZE}, not {head_size}"
-    if visible.keys_segments is not None:
+    if (dtype := jnp.dtype(call.dtype).name) not in ("bfloat16", "float16"):
+        return f"it computes in bfloat16 or float16, not {dtype}"
+    if call.head_size % 8 or call.head_size > MAX_HEAD_SIZE:
+        return f"its head size is a multiple of 8 up to {MAX_HEAD_SIZE}, not {call.head_size}"
+    if call.visible.keys_segments is not None:
         return "it has no segments (documents packed in one row)"
-    if visible.offsets_B is not None:
+    if call.visible.offsets_B is not None:
         return "its queries start at key 0 (no cache)"
-    if dropout:
-        return f"it has no attention dropout, and dropout={dropout}"
+    if call.dropout:
+        return f"it has no attention dropout, and dropout={call.dropout}"
     return None
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from gptjax.attention import Implementation, Visible, attend
+from gptjax.attention import Visible
 from gptjax.attention.dropout import drop
 from gptjax.models.layers import CausalConv, Linear, RMSNorm, rotate, subkey
 
@@ -36,7 +36,8 @@ class Attention(nn.Module):
     init_std: float
     residual_std: float
     dropout: float
-    impl: Implementation
+    attend: Callable[..., jax.Array]
+    """`gptjax.attention.attend`, with the kernel and the place chosen."""
 
     @nn.compact
     def __call__(
@@ -53,7 +54,7 @@ class Attention(nn.Module):
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
         memory = (k, v) if recall is None else recall(k, v)
-        out = attend(q, *memory, visible, self.impl, self.dropout, key)
+        out = self.attend(q, *memory, visible, dropout=self.dropout, key=key)
         return Linear(D, self.bias, self.residual_std, name="o")(out.reshape(B, T, D)), memory
 
 

@@ -10,12 +10,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gptjax.attention import Implementation, Visible
+from gptjax.attention import Visible, attend
 from gptjax.attention.dropout import drop
 from gptjax.config import ConfigError
 from gptjax.models.block import Attention, Block, Memory
 from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, product, rotary_angles, subkey
-from gptjax.types import Key, Params
+from gptjax.types import Key, Params, Place
 
 if TYPE_CHECKING:
     from gptjax.models.gpt import GPT
@@ -40,7 +40,7 @@ def _norm(config: GPT) -> nn.Module:
     return RMSNorm(config.norm_eps) if config.norm == "rms" else LayerNorm(config.norm_eps, config.bias)
 
 
-def _block(config: GPT, impl: Implementation) -> Block:
+def _block(config: GPT, kernel: Callable[..., jax.Array]) -> Block:
     std = config.init_std
     residual_std = {"plain": std, "scaled": std / (2 * config.layers) ** 0.5, "zero": 0.0}[config.residual_init]
     attn = Attention(
@@ -52,7 +52,7 @@ def _block(config: GPT, impl: Implementation) -> Block:
         init_std=std,
         residual_std=residual_std,
         dropout=config.dropout,
-        impl=impl,
+        attend=kernel,
     )
     mlp = Mlp(config.mlp_width, config.mlp, config.bias, std, residual_std)
     return Block(
@@ -84,7 +84,9 @@ def init(config: GPT, padded_vocab_size: int, key: Key) -> Params:
     def layer(key: Key) -> Params:
         before = _nothing_before(config, 1, x_BTD.dtype)
         positions_BT = jnp.zeros((1, 1), jnp.int32)
-        return _block(config, "dense").init(key, x_BTD, positions_BT, Visible(), None, None, before, None)["params"]
+        return _block(config, partial(attend, impl="dense")).init(
+            key, x_BTD, positions_BT, Visible(), None, None, before, None
+        )["params"]
 
     params = {"embed": embed, "blocks": jax.vmap(layer)(jax.random.split(blocks_key, config.layers))}
     if config.embed_norm:
@@ -105,6 +107,7 @@ def features(
     segments_BT: jax.Array | None = None,
     positions_BT: jax.Array | None = None,
     key: jax.Array | None = None,
+    place: Place | None = None,
 ) -> jax.Array:
     """What the head reads, [B, T, D] in the dtype of the parameters; a key turns dropout on."""
     T = inputs_BT.shape[1]
@@ -115,7 +118,8 @@ def features(
     x_BTD = drop(_embed(config, params, inputs_BT, positions_BT), config.dropout, subkey(key, config.layers))
     visible = Visible(window=config.window, segments_BT=segments_BT)
     angles = _angles(config, positions_BT)
-    block, before = _block(config, config.attention), _nothing_before(config, len(inputs_BT), x_BTD.dtype)
+    block = _block(config, partial(attend, impl=config.attention, place=place))
+    before = _nothing_before(config, len(inputs_BT), x_BTD.dtype)
 
     def layer(x_BTD: jax.Array, block_params_and_number: tuple[Params, Any]) -> tuple[jax.Array, None]:
         block_params, number = block_params_and_number
@@ -157,7 +161,12 @@ def cache(config: GPT, rows: int, length: int, dtype: Any) -> Cache:
 
 
 def extend(
-    config: GPT, params: Params, inputs_BT: jax.Array, cache: Cache, counts_B: jax.Array | None = None
+    config: GPT,
+    params: Params,
+    inputs_BT: jax.Array,
+    cache: Cache,
+    counts_B: jax.Array | None = None,
+    place: Place | None = None,
 ) -> tuple[jax.Array, Cache]:
     """Read T more tokens of each row, of which the first counts_B are real: (features_BTD, cache).
 
@@ -181,7 +190,7 @@ def extend(
         return jnp.take_along_axis(seen, last_BJ[..., None], axis=1)
 
     visible = Visible(window=config.window, offsets_B=cache.lengths_B)
-    angles, block = _angles(config, positions_BT), _block(config, "auto")
+    angles, block = _angles(config, positions_BT), _block(config, partial(attend, place=place))
     x_BTD = _embed(config, params, inputs_BT, positions_BT)
     layers = []
     for block_params, memory in zip(_unstack(params["blocks"], config.layers), cache.layers, strict=True):

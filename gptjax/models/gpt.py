@@ -11,11 +11,12 @@ from functools import partial
 from typing import Literal
 
 import jax
+import numpy as np
 
-from gptjax.attention import Implementation
+from gptjax.attention import Call, Implementation, Visible, choose
 from gptjax.config import ModelConfig
 from gptjax.models import decoder
-from gptjax.types import Model
+from gptjax.types import Model, Place
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,13 @@ class GPT(ModelConfig):
             self.logit_softcap is None or self.logit_softcap > 0, f"logit_softcap={self.logit_softcap} must be positive"
         )
 
-    def build(self, vocab_size: int, padded_vocab_size: int) -> Model:
+    def build(self, vocab_size: int, padded_vocab_size: int, place: Place | None = None) -> Model:
         """The pure functions; parameters are float32, stacked over layers."""
         self.require(
             0 < vocab_size <= padded_vocab_size,
             f"vocab_size={vocab_size} must be positive and at most padded_vocab_size={padded_vocab_size}",
         )
-        features = partial(decoder.features, self)
+        features = partial(decoder.features, self, place=place)
         head = partial(decoder.head, self, vocab_size)
         return Model(
             init=partial(decoder.init, self, padded_vocab_size),
@@ -111,10 +112,17 @@ class GPT(ModelConfig):
             features=features,
             head=head,
             cache=partial(decoder.cache, self),
-            extend=partial(decoder.extend, self),
+            extend=partial(decoder.extend, self, place=place),
             context=self.context,
             vocab_size=vocab_size,
         )
+
+    def notes(self, tokens: int, packed: bool, dtype: str, place: Place) -> tuple[str, ...]:
+        """The attention kernel, and why; raises `ConfigError` where the one asked for by name cannot serve."""
+        visible = Visible(window=self.window, segments_BT=np.ones((1, tokens), np.int32) if packed else None)
+        heads = self.heads, self.kv_heads or self.heads, self.width // self.heads
+        name, reason = choose(self.attention, place, Call(dtype, tokens, tokens, *heads, visible, self.dropout))
+        return (f"attention: {name} ({reason})",)
 
     def parameter_count(self, vocab_size: int) -> int:
         """Number of trained scalars, embeddings included."""

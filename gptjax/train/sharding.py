@@ -17,7 +17,7 @@ from jax.sharding import Mesh as DeviceMesh
 from gptjax import config
 from gptjax.train.state import TrainState, path_of
 from gptjax.train.step import Layout
-from gptjax.types import Params
+from gptjax.types import Params, Place
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -46,6 +46,11 @@ def make_mesh(mesh: config.Mesh, devices: Sequence[jax.Device]) -> DeviceMesh:
         raise config.ConfigError(f"{shape} is {data * rest} devices and there are {n}; make the product {n}")
     grid = mesh_utils.create_device_mesh((data, mesh.fsdp, mesh.tensor), devices, allow_split_physical_axes=True)
     return DeviceMesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def place(mesh: DeviceMesh) -> Place:
+    """What a model must know of the mesh before it is traced: rows over data and fsdp, attention heads over tensor."""
+    return Place(mesh.devices.flat[0].platform, mesh, rows=("data", "fsdp"), heads=("tensor",))
 
 
 def row_shards(mesh: DeviceMesh) -> int:

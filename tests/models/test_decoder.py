@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 from gptjax.attention import dense
 from gptjax.config import ConfigError
 from gptjax.models import block, decoder
+from gptjax.types import Place
 
 V = 53
 
@@ -168,7 +169,7 @@ def test_padded_vocabulary_is_never_predicted_and_has_no_gradient(built, inputs)
 
 
 def test_a_kernel_for_rows_of_bfloat16_still_initialises_and_generates(gpt2, inputs):
-    model = replace(gpt2, attention="cudnn").build(V, V)
+    model = replace(gpt2, attention="cudnn").build(V, V, Place("gpu"))
     params = jax.eval_shape(model.init, jax.random.key(0))
     features, _ = jax.eval_shape(model.extend, params, inputs, model.cache(3, 20, jnp.float32))
     assert features.shape == (3, 20, 32)

@@ -1,0 +1,106 @@
+"""Attention on a TPU through JAX's splash kernel: causal, window, documents and grouped heads in O(T) memory.
+
+The kernel visits only the blocks that order lets any query see; documents are told apart inside the blocks. (Based on
+Dao, "FlashAttention-2", arXiv 2307.08691.) Compiled for v5e and run interpreted on CPU, but not yet run on a TPU: the
+block sizes are not tuned.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gptjax.attention.call import Call
+from gptjax.attention.visible import Visible
+
+LANES = 128
+"""Rows are filled up to a multiple of this many tokens."""
+BLOCKS = (512, 384, 256, LANES)
+"""Queries, and keys, of one block: the first that divides the filled row."""
+HEAD_SIZES = (64, 128, 256)
+DTYPES = ("bfloat16", "float32")
+FILLING = np.iinfo(np.int32).min
+"""The segment of tokens that only fill a row up."""
+
+
+def refusal(call: Call) -> str | None:
+    """Why splash cannot serve an attention, or None where it can."""
+    visible = call.visible
+    if (dtype := jnp.dtype(call.dtype).name) not in DTYPES:
+        return f"it computes in {' or '.join(DTYPES)}, not {dtype}"
+    if call.head_size not in HEAD_SIZES:
+        return f"its head sizes are {', '.join(map(str, HEAD_SIZES))}, not {call.head_size}"
+    if visible.offsets_B is not None or visible.key_segments_BS is not None or call.queries != call.keys:
+        return "its queries and keys are of the same tokens (no cache)"
+    if call.dropout:
+        return f"it has no attention dropout, and dropout={call.dropout}"
+    return None
+
+
+def attend(
+    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible, interpret: bool = False
+) -> jax.Array:
+    """What `dense.attend` gives, of operands that `refusal` lets through; `interpret` runs it anywhere, slowly."""
+    _, T, N, H = q_BTNH.shape
+    length = T + -T % LANES
+    segments_BT = _segments(visible, len(q_BTNH), T, length)
+    block = next(block for block in BLOCKS if length % block == 0)
+    kernel = _kernel(length, block, N, visible.causal, visible.window, interpret)
+    operands = (_heads_first(x, length) for x in (q_BTNH * H**-0.5, k_BSKH, v_BSKH))
+    if segments_BT is None:
+        out_BNTH = jax.vmap(kernel)(*operands)
+    else:
+        ids = _library().SegmentIds(segments_BT, segments_BT)
+        out_BNTH = jax.vmap(kernel)(*operands, ids)
+    return out_BNTH.transpose(0, 2, 1, 3)[:, :T]
+
+
+def _segments(visible: Visible, rows: int, T: int, length: int) -> jax.Array | None:
+    """Segments of filled rows, where any query needs them to know what it sees."""
+    filling = ((0, 0), (0, length - T))
+    if visible.segments_BT is not None:
+        return jnp.pad(jnp.asarray(visible.segments_BT, jnp.int32), filling, constant_values=FILLING)
+    if visible.causal or length == T:
+        return None
+    return jnp.pad(jnp.zeros((rows, T), jnp.int32), filling, constant_values=FILLING)
+
+
+def _heads_first(x_BTNH: jax.Array, length: int) -> jax.Array:
+    """[B, T, N, H] -> [B, N, length, H]."""
+    return jnp.pad(x_BTNH.transpose(0, 2, 1, 3), ((0, 0), (0, 0), (0, length - x_BTNH.shape[1]), (0, 0)))
+
+
+def _library() -> Any:
+    """JAX's kernel, imported only where it runs: it is of one kind of machine, and slow to import."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel
+
+    return splash_attention_kernel
+
+
+@lru_cache(maxsize=64)
+def _kernel(length: int, block: int, heads: int, causal: bool, window: int | None, interpret: bool) -> Any:
+    """The kernel of one row: `kernel(q_NTH, k_KTH, v_KTH, segments)`; which blocks to visit is host arrays in it."""
+    splash, masks = _library(), _library().mask_lib
+    square = length, length
+    mask = masks.FullMask(square)
+    if causal:
+        mask = masks.CausalMask(square) if window is None else masks.LocalMask(square, (window - 1, 0), 0)
+    sizes = splash.BlockSizes(
+        block_q=block,
+        block_kv=block,
+        block_q_dkv=block,
+        block_kv_dkv=block,
+        block_q_dq=block,
+        block_kv_dq=block,
+    )
+    with jax.ensure_compile_time_eval():
+        kernel = splash.make_splash_mha(
+            masks.MultiHeadMask([mask] * heads),
+            block_sizes=sizes,
+            head_shards=1,
+            q_seq_shards=1,
+            interpret=interpret,
+        )
+    return jax.tree.map(np.asarray, kernel)
