@@ -131,13 +131,14 @@ def features(
     return _final(config, params, x_BTD)
 
 
-def head(config: GPT, vocab_size: int, params: Params, features: jax.Array) -> jax.Array:
-    """Logits [..., V] float32 of features [..., D], accumulated in float32; -inf for the vocabulary's padding."""
+def head(config: GPT, vocab_size: int, params: Params, features: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+    """Logits [..., V] in `dtype` of features [..., D], accumulated in float32; -inf for the vocabulary's padding."""
     kernel_DV = params["embed"]["tokens"].T if config.tied else params["head"]["kernel"]
     flat = features.reshape(-1, features.shape[-1])
-    logits = product(flat, kernel_DV.astype(features.dtype))
+    logits = product(flat, kernel_DV.astype(features.dtype), dtype)
     if config.logit_softcap is not None:
-        logits = config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
+        capped = config.logit_softcap * jnp.tanh(logits.astype(jnp.float32) / config.logit_softcap)
+        logits = capped.astype(dtype)
     padded = logits.shape[-1]
     if vocab_size < padded:
         logits = jnp.where(jnp.arange(padded) < vocab_size, logits, -jnp.inf)
