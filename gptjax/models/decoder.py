@@ -14,6 +14,7 @@ from gptjax.attention import Implementation, Visible
 from gptjax.attention.dropout import drop
 from gptjax.config import ConfigError
 from gptjax.models.block import Attention, Block, Memory
+from gptjax.models.embed import look_up
 from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, product, rotary_angles, subkey
 from gptjax.types import Key, Params
 
@@ -197,9 +198,9 @@ def _run(module: nn.Module, params: Params, *args: Any) -> Any:
 
 
 def _embed(config: GPT, params: Params, inputs_BT: jax.Array, positions_BT: jax.Array) -> jax.Array:
-    x_BTD = params["embed"]["tokens"][inputs_BT]
+    x_BTD = look_up(params["embed"]["tokens"], inputs_BT)
     if config.positions == "learned":
-        x_BTD = x_BTD + params["embed"]["positions"][positions_BT]
+        x_BTD = x_BTD + look_up(params["embed"]["positions"], positions_BT)
     return _run(_norm(config), params["embed_norm"], x_BTD) if config.embed_norm else x_BTD
 
 
