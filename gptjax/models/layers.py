@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gptjax.models.norm import layer_norm
+
 Initializer = Callable[..., jax.Array]
 
 
@@ -43,13 +45,9 @@ class LayerNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Computed in float32, returned in the dtype of x."""
-        x32 = x.astype(jnp.float32)
-        x32 -= x32.mean(-1, keepdims=True)
-        out = x32 * jax.lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + self.eps)
-        out *= self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32).astype(jnp.float32)
-        if self.bias:
-            out += self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32).astype(jnp.float32)
-        return out.astype(x.dtype)
+        scale_D = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+        bias_D = self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32) if self.bias else None
+        return layer_norm(x, scale_D, bias_D, self.eps)
 
 
 class RMSNorm(nn.Module):
