@@ -25,6 +25,7 @@ from gptjax.report import page
 from gptjax.report import surprisal as coloured
 from gptjax.train.checkpoint import CheckpointError
 from gptjax.train.folder import FolderError
+from gptjax.train.hosts import Elsewhere
 from gptjax.train.loop import Diverged
 from gptjax.train.stop import EXIT_INTERRUPTED, Stopped
 
@@ -287,7 +288,7 @@ def guarded(work: Callable[[], None]) -> int:
     except OSError as error:
         say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return 1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else 2
-    except (CheckpointError, Diverged, FloatingPointError) as error:
+    except (CheckpointError, Diverged, Elsewhere, FloatingPointError) as error:
         say(str(error))
         return 1
     except (Stopped, KeyboardInterrupt):

@@ -22,6 +22,7 @@ from gptjax.objectives.causal import Causal
 from gptjax.report import page
 from gptjax.train import checkpoint, log, loop, machine, sharding
 from gptjax.train.folder import FolderError, check_data, claim, opened, remembered, write_json
+from gptjax.train.hosts import agreed
 from gptjax.train.optim import AdamW
 from gptjax.train.progress import Progress
 from gptjax.train.schedules import Cosine
@@ -53,50 +54,64 @@ def launch(run: Run, folder: Path, cache: Path, say: Say, trackers: Trackers = N
     `cache` keeps token stores between runs. Raises `ConfigError`, `DataError` and `FolderError` for what a user can
     mend, `Stopped` after a signal, and what `loop.train` raises.
     """
-    primary = jax.process_index() == 0
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         mesh = sharding.make_mesh(run.mesh, jax.devices())
         sharding.check_rows(run, mesh)
-        place = sharding.place(mesh)
-        if primary:
-            stack.enter_context(opened(folder, run))
-        source = _source(run, folder, say)
-        tokenizer = _tokenizer(run, folder)
-        model, objective = trained.build(run, tokenizer, place)
-        sources = run.objective.sources(run.data, tokenizer, model.context, run.seed, cache)
-        # The tokens are the first leaf of every kind of batch: [1, T], or [1, W, T] for a task.
-        batch = objective.batch(sources.train[0].take(np.arange(1), 0))
-        row, packed = jax.tree.leaves(batch)[0], getattr(batch, "segments", None) is not None
-        for note in (*sources.notes, *run.model.notes(row.shape[-1], packed, run.precision, place)):
-            say(note)
-        judged_by = judge.evaluator(run, model, objective, sources, tokenizer.bos_id, mesh)
-        work = _work(run, mesh, objective, sources, judged_by, source)
-        if primary:
-            check_data(folder, sources.identity)
-            claim(folder, run, sources.identity)
-            tokenizer.save(folder / "tokenizer")
-            _remember(folder, source)
-        news = _observers(run, folder, model.vocab_size, row.shape, trackers, stack)
-        state = loop.train(work, folder, news, stop)
-        if primary:
+        ready = agreed(lambda: _prepare(run, folder, cache, mesh, say, stack))
+        news = _observers(run, folder, ready.vocab_size, ready.row, trackers, stack)
+        state = loop.train(ready.work, folder, news, stop)
+        if jax.process_index() == 0:
             page.write([folder], folder / "report.html")
         return state
 
 
-def _source(run: Run, folder: Path, say: Say) -> trained.Trained | None:
-    """The run to start from, at the same checkpoint every time; None once there is a checkpoint of one's own.
+class _Ready(NamedTuple):
+    """What is known of a run before its first update."""
 
-    Raises `FolderError` where that checkpoint is not what it was when this run was first started.
+    work: loop.Work
+    vocab_size: int
+    row: tuple[int, ...]
+    """Shape of one row's tokens, [1, T] or [1, W, T]."""
+
+
+def _prepare(run: Run, folder: Path, cache: Path, mesh: jax.sharding.Mesh, say: Say, stack: ExitStack) -> _Ready:
+    """What the loop needs; on the first process also the folder, held until `stack` is left."""
+    primary = jax.process_index() == 0
+    if primary:
+        stack.enter_context(opened(folder, run))
+    source = _source(run, folder, say)
+    tokenizer = _tokenizer(run, folder)
+    place = sharding.place(mesh)
+    model, objective = trained.build(run, tokenizer, place)
+    sources = run.objective.sources(run.data, tokenizer, model.context, run.seed, cache)
+    # The tokens are the first leaf of every kind of batch: [1, T], or [1, W, T] for a task.
+    batch = objective.batch(sources.train[0].take(np.arange(1), 0))
+    row, packed = jax.tree.leaves(batch)[0], getattr(batch, "segments", None) is not None
+    for note in (*sources.notes, *run.model.notes(row.shape[-1], packed, run.precision, place)):
+        say(note)
+    judged_by = judge.evaluator(run, model, objective, sources, tokenizer.bos_id, mesh)
+    work = _work(run, mesh, objective, sources, judged_by, source)
+    if primary:
+        check_data(folder, sources.identity)
+        claim(folder, run, sources.identity)
+        tokenizer.save(folder / "tokenizer")
+        _remember(folder, source)
+    return _Ready(work, model.vocab_size, row.shape)
+
+
+def _source(run: Run, folder: Path, say: Say) -> trained.Trained | None:
+    """The run whose parameters to start from, at the same checkpoint every time.
+
+    None where only its model and tokenizer are taken, and once there is a checkpoint of one's own. Raises `FolderError`
+    where that checkpoint is not what it was when this run was first started.
     """
-    if run.init is None or checkpoint.steps(folder / "checkpoints"):
+    if run.init is None or run.transfer == "none" or checkpoint.steps(folder / "checkpoints"):
         return None
     path, record = Path(run.init), folder / "init.json"
     if record.exists():
         path = trained.recall(path, "--init")[2] / "checkpoints" / str(remembered(record, "step"))
     source = trained.load(path, say, flag="--init")
-    if source.run.tokenizer != run.tokenizer:
-        raise ConfigError(f"--init {run.init}: its tokenizer is {source.run.tokenizer}, this run's {run.tokenizer}")
     if record.exists() and remembered(record, "sha256") != _sums(source):
         raise FolderError(f"--init {path}: is not the checkpoint that this run began with; start another run")
     return source
@@ -111,7 +126,10 @@ def _tokenizer(run: Run, folder: Path) -> Tokenizer:
     if (folder / "tokenizer").is_dir():
         return tokenizers.load(folder / "tokenizer")
     if run.init is not None:
-        return trained.recall(Path(run.init), "--init")[1]
+        theirs, tokenizer, _ = trained.recall(Path(run.init), "--init")
+        if theirs.tokenizer != run.tokenizer:
+            raise ConfigError(f"--init {run.init}: its tokenizer is {theirs.tokenizer}, this run's {run.tokenizer}")
+        return tokenizer
     return run.tokenizer.build(lambda: run.objective.texts(run.data, run.tokenizer.LEARNS_FROM))
 
 

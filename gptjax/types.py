@@ -87,8 +87,8 @@ class Model(NamedTuple):
     vocabulary padding are -inf. `segments_BT=None` means one document a row, `positions_BT=None` means 0, 1, ..."""
     features: Callable[..., jax.Array]
     """The same arguments as `apply`; gives features_BTD, what the head reads."""
-    head: Callable[[Params, jax.Array], jax.Array]
-    """`head(params, features_...D) -> logits_...V` float32; `apply` is `head` after `features`."""
+    head: Callable[..., jax.Array]
+    """`head(params, features_...D, dtype=float32) -> logits_...V`; `apply` is `head` after `features`."""
     cache: Callable[[int, int, Any], Cache]
     """`cache(rows, length, dtype)` gives an empty cache for `rows` rows of at most `length` tokens."""
     extend: Callable[..., tuple[jax.Array, Cache]]

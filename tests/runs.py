@@ -34,7 +34,7 @@ def rows(run: Path) -> list[dict]:
 
 def reached(process: subprocess.Popen, run: Path, step: int) -> subprocess.Popen:
     """The process, as soon as its run has logged `step`."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 170
     while not any(row["step"] >= step for row in rows(run)):
         assert process.poll() is None, process.communicate()[1][-3000:]
         assert time.monotonic() < deadline

@@ -99,6 +99,20 @@ def test_a_run_without_checkpoint_cannot_be_started_from(places, capfd, tmp_path
     assert "holds no config.json" in capfd.readouterr().err
 
 
+def test_another_tokenizer_is_refused_in_one_line(places, capfd):
+    capfd.readouterr()
+    assert finetune(places, "characters", "--tokenizer.bos") == 2
+    err = capfd.readouterr().err.strip()
+    assert "its tokenizer is Bytes(" in err
+    assert "this run's Bytes(" in err
+
+
+def test_what_transfers_nothing_needs_no_checkpoint(places, tmp_path):
+    untrained = tmp_path / "untrained"
+    shutil.copytree(places / "pretrained", untrained, ignore=shutil.ignore_patterns("checkpoints*"))
+    assert finetune(places, "untrained", "--init", str(untrained), "--transfer", "none") == 0
+
+
 def test_a_fine_tuned_run_remembers_its_start_and_can_do_without_it(places, tmp_path):
     source, data = tmp_path / "source", str(places / "table.tsv")
     shutil.copytree(places / "pretrained", source)

@@ -2,12 +2,14 @@
 
 The softmax is accumulated over key blocks; backward recomputes each block's weights from the row's logsumexp. (Dao,
 "FlashAttention-2", arXiv 2307.08691; Rabe & Staats, arXiv 2112.05682.) Pairs of blocks of which no query sees a key are
-never visited: nearly half of them under a causal mask, all but a band under a window.
+never visited: nearly half of them under a causal mask, all but a band under a window; those whose documents do not meet
+in any row are passed over when they come.
 
 Axes: I query blocks, J key blocks, P visited pairs of them; T queries and S keys of one block; G = N / K query heads of
 a key head, M = G T.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,13 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from gptjax.attention.dropout import drop
+from gptjax.attention.meetings import Grid, by_index, by_segment
 from gptjax.attention.visible import Visible
 from gptjax.types import Array
 
-MASKED = -1e30
-"""Score of a key that is not seen: finite, so that no difference of scores is NaN."""
+MASKED, LOWEST = -1e30, -1e20
+"""The score of a key that is not seen, and where a row's maximum starts: its weight is exp(MASKED - LOWEST) = 0."""
 BLOCK = 128
-"""Queries, and keys, of one block at most."""
+"""Queries, and keys, of one block at most; half of it in rows of up to two, where a CPU skips more than it loses."""
 
 _product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
@@ -46,22 +49,20 @@ def _forward(
 ) -> tuple[jax.Array, Any]:
     blocks = _cut(q_BTNH, k_BSKH, v_BSKH, visible)
     empty_IBKM = jnp.zeros(blocks.q_IBKMH.shape[:-1], jnp.float32)
-    start = jnp.zeros(blocks.q_IBKMH.shape, jnp.float32), empty_IBKM + MASKED, empty_IBKM
+    start = jnp.zeros(blocks.q_IBKMH.shape, jnp.float32), empty_IBKM + LOWEST, empty_IBKM
 
-    def visit(carry: Any, pair: Any) -> tuple[Any, None]:
+    def visit(carry: Any, i: jax.Array, j: jax.Array) -> Any:
         out_IBKMH, top_IBKM, sum_IBKM = carry
-        i, j = pair
-        scores_BKMS, seen_BKMS = _scores(blocks, visible, i, j)
+        scores_BKMS = _scores(blocks, visible, i, j)
         top_BKM = jnp.maximum(top_IBKM[i], scores_BKMS.max(-1))
-        weights_BKMS = jnp.where(seen_BKMS, jnp.exp(scores_BKMS - top_BKM[..., None]), 0)
+        weights_BKMS = jnp.exp(scores_BKMS - top_BKM[..., None])
         shrink_BKM = jnp.exp(top_IBKM[i] - top_BKM)
         sum_BKM = sum_IBKM[i] * shrink_BKM + weights_BKMS.sum(-1)
         weights_BKMS = drop(weights_BKMS, dropout, _pair_key(key, i, j)).astype(v_BSKH.dtype)
         out_BKMH = out_IBKMH[i] * shrink_BKM[..., None] + _product("BKMS,BKSH->BKMH", weights_BKMS, blocks.v_JBKSH[j])
-        return (out_IBKMH.at[i].set(out_BKMH), top_IBKM.at[i].set(top_BKM), sum_IBKM.at[i].set(sum_BKM)), None
+        return out_IBKMH.at[i].set(out_BKMH), top_IBKM.at[i].set(top_BKM), sum_IBKM.at[i].set(sum_BKM)
 
-    pairs = _pairs(q_BTNH.shape[1], k_BSKH.shape[1], visible)
-    (out_IBKMH, top_IBKM, sum_IBKM), _ = jax.lax.scan(visit, start, pairs)
+    out_IBKMH, top_IBKM, sum_IBKM = _over_pairs(visit, start, _grid(q_BTNH, k_BSKH), visible)
     sum_IBKM = jnp.maximum(sum_IBKM, jnp.finfo(jnp.float32).tiny)
     out_BTNH = _join((out_IBKMH / sum_IBKM[..., None]).astype(v_BSKH.dtype), q_BTNH.shape)
     return out_BTNH, (q_BTNH, k_BSKH, v_BSKH, visible, key, out_BTNH, top_IBKM + jnp.log(sum_IBKM))
@@ -75,22 +76,19 @@ def _backward(dropout: float, saved: Any, dout_BTNH: jax.Array) -> tuple[Any, ..
     delta_IBKM = _product("IBKMH,IBKMH->IBKM", _cut_heads(out_BTNH, k_BSKH.shape[2]), dout_IBKMH)
     start = tuple(jnp.zeros(x.shape, jnp.float32) for x in blocks[:3])
 
-    def visit(carry: Any, pair: Any) -> tuple[Any, None]:
+    def visit(carry: Any, i: jax.Array, j: jax.Array) -> Any:
         dq_IBKMH, dk_JBKSH, dv_JBKSH = carry
-        i, j = pair
         dropped = partial(drop, rate=dropout, key=_pair_key(key, i, j))
-        scores_BKMS, seen_BKMS = _scores(blocks, visible, i, j)
-        weights_BKMS = jnp.where(seen_BKMS, jnp.exp(scores_BKMS - logsum_IBKM[i][..., None]), 0)
+        weights_BKMS = jnp.exp(_scores(blocks, visible, i, j) - logsum_IBKM[i][..., None])
         dweights_BKMS = dropped(_product("BKMH,BKSH->BKMS", dout_IBKMH[i], blocks.v_JBKSH[j]))
         dscores_BKMS = (weights_BKMS * (dweights_BKMS - delta_IBKM[i][..., None])).astype(q_BTNH.dtype)
         weights_BKMS = dropped(weights_BKMS).astype(dout_BTNH.dtype)
         dq_IBKMH = dq_IBKMH.at[i].add(_product("BKMS,BKSH->BKMH", dscores_BKMS, blocks.k_JBKSH[j]))
         dk_JBKSH = dk_JBKSH.at[j].add(_product("BKMS,BKMH->BKSH", dscores_BKMS, blocks.q_IBKMH[i]))
         dv_JBKSH = dv_JBKSH.at[j].add(_product("BKMS,BKMH->BKSH", weights_BKMS, dout_IBKMH[i]))
-        return (dq_IBKMH, dk_JBKSH, dv_JBKSH), None
+        return dq_IBKMH, dk_JBKSH, dv_JBKSH
 
-    pairs = _pairs(q_BTNH.shape[1], k_BSKH.shape[1], visible)
-    (dq_IBKMH, dk_JBKSH, dv_JBKSH), _ = jax.lax.scan(visit, start, pairs)
+    dq_IBKMH, dk_JBKSH, dv_JBKSH = _over_pairs(visit, start, _grid(q_BTNH, k_BSKH), visible)
     scale = q_BTNH.shape[-1] ** -0.5
     dq_BTNH = _join(dq_IBKMH * scale, q_BTNH.shape).astype(q_BTNH.dtype)
     dk_BSKH = _join(dk_JBKSH * scale, k_BSKH.shape).astype(k_BSKH.dtype)
@@ -152,24 +150,31 @@ def _join(x_IBKMH: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def _count(length: int) -> tuple[int, int]:
     """How many blocks, and the size of one: as few as `BLOCK` allows, padded as little as that leaves."""
-    blocks = -(-length // BLOCK)
+    blocks = -(-length // (BLOCK if length > 2 * BLOCK else BLOCK // 2))
     return blocks, -(-length // blocks)
 
 
-def _pairs(queries: int, keys: int, visible: Visible) -> tuple[np.ndarray, np.ndarray]:
-    """Indices i_P, j_P of the pairs of blocks to visit: all of them where rows start at offsets known only later."""
-    (query_blocks, T), (key_blocks, S) = _count(queries), _count(keys)
-    i_P, j_P = np.divmod(np.arange(query_blocks * key_blocks), key_blocks)
-    seen_P = np.ones(len(i_P), bool)
-    if visible.causal and visible.offsets_B is None:
-        seen_P &= j_P * S < (i_P + 1) * T
-    if visible.window is not None and visible.offsets_B is None:
-        seen_P &= (j_P + 1) * S > i_P * T - visible.window + 1
-    return i_P[seen_P], j_P[seen_P]
+def _grid(q_BTNH: jax.Array, k_BSKH: jax.Array) -> Grid:
+    T, S = q_BTNH.shape[1], k_BSKH.shape[1]
+    return Grid(T, S, _count(T)[1], _count(S)[1])
 
 
-def _scores(blocks: _Blocks, visible: Visible, i: jax.Array, j: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Scores [B, K, M, S] float32 of one pair of blocks, and which of them count, [B or 1, 1, M, S]."""
+def _over_pairs(visit: Callable[[Any, jax.Array, jax.Array], Any], carry: Any, grid: Grid, visible: Visible) -> Any:
+    """`carry = visit(carry, i, j)` over all pairs of blocks of which a query may see a key."""
+    i_P, j_P = map(jnp.asarray, np.nonzero(by_index(grid, visible)))
+    if visible.segments_BT is None or visible.keys_segments is None:
+        return jax.lax.scan(lambda carry, pair: (visit(carry, pair[0], pair[1]), None), carry, (i_P, j_P))[0]
+    meet_P = by_segment(grid, visible.segments_BT, visible.keys_segments).any(0)[i_P, j_P]
+
+    def pass_or_visit(carry: Any, pair: Any) -> tuple[Any, None]:
+        i, j, meet = pair
+        return jax.lax.cond(meet, visit, lambda carry, *_: carry, carry, i, j), None
+
+    return jax.lax.scan(pass_or_visit, carry, (i_P, j_P, meet_P))[0]
+
+
+def _scores(blocks: _Blocks, visible: Visible, i: jax.Array, j: jax.Array) -> jax.Array:
+    """Scores [B, K, M, S] float32 of one pair of blocks, `MASKED` where a query does not see a key."""
     T, S = blocks.q_IBKMH.shape[3] // blocks.group, blocks.k_JBKSH.shape[3]
     scores_BKMS = _product("BKMH,BKSH->BKMS", blocks.q_IBKMH[i], blocks.k_JBKSH[j]) * blocks.q_IBKMH.shape[4] ** -0.5
     segments_BT = None if blocks.segments_IBT is None else blocks.segments_IBT[i]
@@ -177,7 +182,7 @@ def _scores(blocks: _Blocks, visible: Visible, i: jax.Array, j: jax.Array) -> tu
     keys_S = j * S + jnp.arange(S)
     seen_BTS = visible.mask(i * T + jnp.arange(T), keys_S, segments_BT, key_segments_BS) & (keys_S < blocks.keys)
     seen_BKMS = jnp.tile(seen_BTS, (1, blocks.group, 1))[:, None]
-    return jnp.where(seen_BKMS, scores_BKMS, MASKED), seen_BKMS
+    return jnp.where(seen_BKMS, scores_BKMS, MASKED)
 
 
 def _pair_key(key: jax.Array | None, i: jax.Array, j: jax.Array) -> jax.Array | None:

@@ -1,4 +1,10 @@
-"""NVIDIA's fused attention, through JAX's public function; asked for by name, because its default is not fused."""
+"""NVIDIA's fused attention, through JAX's public function; asked for by name, because its default is not fused.
+
+Documents packed in one row are left to our own kernel. JAX's internal module could pass their offsets to cuDNN on
+Hopper, but only up to a number of documents a row that is fixed when the program is compiled: a row with more would be
+wrong without a word, and the bound that no row can pass, T, makes a batch of B T sequences. In jax 0.10.2 its offsets
+are also wrong for grouped heads.
+"""
 
 import jax
 import jax.numpy as jnp

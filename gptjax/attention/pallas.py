@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
 
 from gptjax.attention import pallas_kernels as kernels
 from gptjax.attention.call import Call
@@ -182,6 +181,8 @@ def _run(
     out: Sequence[Any],
     out_specs: tuple[Any, ...],
 ) -> Sequence[jax.Array]:
+    from jax.experimental.pallas import triton  # only where it runs: it is of one kind of GPU, and slow to import
+
     H, visible = call.q_BTNH.shape[3], call.visible
     return pl.pallas_call(
         partial(kernel, kernels.Row(visible.causal, visible.window, _grid(call, tile), H**-0.5)),

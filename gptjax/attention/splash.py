@@ -11,8 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
 from gptjax.attention.call import Call
 from gptjax.attention.visible import Visible
@@ -54,7 +52,8 @@ def attend(
     if segments_BT is None:
         out_BNTH = jax.vmap(kernel)(*operands)
     else:
-        out_BNTH = jax.vmap(kernel)(*operands, splash.SegmentIds(segments_BT, segments_BT))
+        ids = _library().SegmentIds(segments_BT, segments_BT)
+        out_BNTH = jax.vmap(kernel)(*operands, ids)
     return out_BNTH.transpose(0, 2, 1, 3)[:, :T]
 
 
@@ -73,11 +72,19 @@ def _heads_first(x_BTNH: jax.Array, length: int) -> jax.Array:
     return jnp.pad(x_BTNH.transpose(0, 2, 1, 3), ((0, 0), (0, 0), (0, length - x_BTNH.shape[1]), (0, 0)))
 
 
+def _library() -> Any:
+    """JAX's kernel, imported only where it runs: it is of one kind of machine, and slow to import."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel
+
+    return splash_attention_kernel
+
+
 @lru_cache(maxsize=64)
 def _kernel(length: int, block: int, heads: int, causal: bool, window: int | None, interpret: bool) -> Any:
     """The kernel of one row: `kernel(q_NTH, k_KTH, v_KTH, segments)`; which blocks to visit is host arrays in it."""
+    splash, masks = _library(), _library().mask_lib
     square = length, length
-    mask: masks.Mask = masks.FullMask(square)
+    mask = masks.FullMask(square)
     if causal:
         mask = masks.CausalMask(square) if window is None else masks.LocalMask(square, (window - 1, 0), 0)
     sizes = splash.BlockSizes(

@@ -14,6 +14,7 @@ from gptjax.attention import Visible, attend
 from gptjax.attention.dropout import drop
 from gptjax.config import ConfigError
 from gptjax.models.block import Attention, Block, Memory
+from gptjax.models.embed import look_up
 from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, product, rotary_angles, subkey
 from gptjax.types import Key, Params, Place
 
@@ -135,13 +136,14 @@ def features(
     return _final(config, params, x_BTD)
 
 
-def head(config: GPT, vocab_size: int, params: Params, features: jax.Array) -> jax.Array:
-    """Logits [..., V] float32 of features [..., D], accumulated in float32; -inf for the vocabulary's padding."""
+def head(config: GPT, vocab_size: int, params: Params, features: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+    """Logits [..., V] in `dtype` of features [..., D], accumulated in float32; -inf for the vocabulary's padding."""
     kernel_DV = params["embed"]["tokens"].T if config.tied else params["head"]["kernel"]
     flat = features.reshape(-1, features.shape[-1])
-    logits = product(flat, kernel_DV.astype(features.dtype))
+    logits = product(flat, kernel_DV.astype(features.dtype), dtype)
     if config.logit_softcap is not None:
-        logits = config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
+        capped = config.logit_softcap * jnp.tanh(logits.astype(jnp.float32) / config.logit_softcap)
+        logits = capped.astype(dtype)
     padded = logits.shape[-1]
     if vocab_size < padded:
         logits = jnp.where(jnp.arange(padded) < vocab_size, logits, -jnp.inf)
@@ -205,9 +207,9 @@ def _run(module: nn.Module, params: Params, *args: Any) -> Any:
 
 
 def _embed(config: GPT, params: Params, inputs_BT: jax.Array, positions_BT: jax.Array) -> jax.Array:
-    x_BTD = params["embed"]["tokens"][inputs_BT]
+    x_BTD = look_up(params["embed"]["tokens"], inputs_BT)
     if config.positions == "learned":
-        x_BTD = x_BTD + params["embed"]["positions"][positions_BT]
+        x_BTD = x_BTD + look_up(params["embed"]["positions"], positions_BT)
     return _run(_norm(config), params["embed_norm"], x_BTD) if config.embed_norm else x_BTD
 
 

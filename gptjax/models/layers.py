@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gptjax.models.norm import layer_norm
+
 Initializer = Callable[..., jax.Array]
 
 
@@ -43,13 +45,9 @@ class LayerNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Computed in float32, returned in the dtype of x."""
-        x32 = x.astype(jnp.float32)
-        x32 -= x32.mean(-1, keepdims=True)
-        out = x32 * jax.lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + self.eps)
-        out *= self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32).astype(jnp.float32)
-        if self.bias:
-            out += self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32).astype(jnp.float32)
-        return out.astype(x.dtype)
+        scale_D = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+        bias_D = self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32) if self.bias else None
+        return layer_norm(x, scale_D, bias_D, self.eps)
 
 
 class RMSNorm(nn.Module):
@@ -140,21 +138,25 @@ def subkey(key: jax.Array | None, number: Any) -> jax.Array | None:
     return None if key is None else jax.random.fold_in(key, number)
 
 
-@jax.custom_vjp
-def product(x_MD: jax.Array, kernel_DV: jax.Array) -> jax.Array:
-    """x W, accumulated and returned in float32; backward multiplies in the dtype of x.
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(x_MD: jax.Array, kernel_DV: jax.Array, dtype: Any) -> jax.Array:
+    """x W, accumulated in float32 and returned in `dtype`; backward multiplies in the dtype of x.
 
-    Without this, JAX would multiply the float32 gradient of the logits with bfloat16 operands cast up to it, the slow
+    Without this, JAX would multiply a float32 gradient of the logits with bfloat16 operands cast up to it, the slow
     way through the largest product of the model.
     """
-    return jnp.matmul(x_MD, kernel_DV, preferred_element_type=jnp.float32)
+    return jnp.matmul(x_MD, kernel_DV, preferred_element_type=dtype)
 
 
-def _product_forward(x_MD: jax.Array, kernel_DV: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return product(x_MD, kernel_DV), (x_MD, kernel_DV)
+def _product_forward(
+    x_MD: jax.Array, kernel_DV: jax.Array, dtype: Any
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return product(x_MD, kernel_DV, dtype), (x_MD, kernel_DV)
 
 
-def _product_backward(saved: tuple[jax.Array, jax.Array], dout_MV: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _product_backward(
+    dtype: Any, saved: tuple[jax.Array, jax.Array], dout_MV: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x_MD, kernel_DV = saved
     dout_MV = dout_MV.astype(x_MD.dtype)
     return dout_MV @ kernel_DV.T, x_MD.T @ dout_MV

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gptjax.config import Data, ObjectiveConfig, Sources
 from gptjax.data import corpora, packing, store
 from gptjax.data.shards import told
-from gptjax.objectives.loss import weighted_nats
+from gptjax.objectives.head import TileTokens, weighted_nats
+from gptjax.objectives.loss import PLAIN, Regular
 from gptjax.types import Batch, Key, Metrics, Model, Objective, Params, Rows, RowSource, TokenSplit
 
 
@@ -23,15 +25,18 @@ class Causal(ObjectiveConfig):
     """Weight of log(Z)^2, which keeps the normaliser of the softmax near 1 (PaLM: 1e-4)."""
     label_smoothing: float = 0.0
     """Probability that is spread evenly over the vocabulary instead of on the target."""
+    tile_tokens: TileTokens = "auto"
+    """Tokens whose logits exist at once: fewer take less memory; auto is all but on a CPU, where caches are small."""
 
     def check(self) -> None:
         self.require(self.z_loss >= 0, f"z_loss={self.z_loss} must not be negative")
         s = self.label_smoothing
         self.require(0 <= s < 1, f"label_smoothing={s} is not in [0, 1)")
+        require_tile(self, self.tile_tokens)
 
     def build(self, model: Model, tokenizer: Any) -> Objective:
         """The objective; its metric "nats" is the plain negative log-likelihood beside the regularised loss."""
-        return next_token(model, self.z_loss, self.label_smoothing)
+        return next_token(model, self.tile_tokens, Regular(self.z_loss, self.label_smoothing))
 
     def texts(self, data: Data, splits: tuple[str, ...]) -> Iterator[str]:
         """The documents of these splits."""
@@ -55,17 +60,22 @@ class Causal(ObjectiveConfig):
         return Sources(tuple(rows), weights, None, held_out, tokens.identity, tuple(notes))
 
 
-def next_token(model: Model, z_loss: float = 0.0, label_smoothing: float = 0.0) -> Objective:
+def require_tile(config: ObjectiveConfig, tile_tokens: TileTokens) -> None:
+    """Raise `ConfigError` where a tile is to have no tokens."""
+    good = isinstance(tile_tokens, str) or tile_tokens > 0
+    config.require(good, f"tile_tokens={tile_tokens} must be positive, auto or all")
+
+
+def next_token(model: Model, tile_tokens: TileTokens = "auto", regular: Regular = PLAIN) -> Objective:
     """The objective of `Rows`: weighted nats of each next token, as a sum and a count; metric "nats", unregularised."""
 
     def init(key: Key) -> Params:
         return {"model": model.init(key)}
 
     def loss(params: Params, batch: Batch, key: Key | None) -> tuple[jax.Array, jax.Array, Metrics]:
-        logits_BTV = model.apply(params["model"], batch.inputs, batch.segments, batch.positions, key=key)
-        total, count = weighted_nats(logits_BTV, batch.targets, batch.weights, z_loss, label_smoothing)
-        # The compiler sees what the two have in common, and all of it where nothing is regularised.
-        nats, _ = weighted_nats(logits_BTV, batch.targets, batch.weights)
+        own, count = params["model"], jnp.sum(jnp.asarray(batch.weights, jnp.float32))
+        features_BTD = model.features(own, batch.inputs, batch.segments, batch.positions, key=key)
+        total, nats = weighted_nats(model, own, features_BTD, batch.targets, batch.weights, tile_tokens, regular)
         return total, count, {"nats": (nats, count)}
 
     return Objective(init, to_batch, loss)

@@ -4,10 +4,27 @@ A mean of means is not the mean: whoever adds up micro-batches, devices or evalu
 divides once.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from gptjax.types import Array
+
+
+class Regular(NamedTuple):
+    """What is added to the plain negative log-likelihood of a token.
+
+    With Z = sum of exp(logits) the loss is -sum_v q(v) log p(v) + z_loss * log(Z)^2, where q puts 1 - label_smoothing
+    on the target and spreads the rest evenly over the vocabulary (padding, at -inf, left out). (z-loss: Chowdhery et
+    al. 2022, "PaLM", section 5; smoothing: Szegedy et al. 2016, "Rethinking the Inception architecture".)
+    """
+
+    z_loss: float = 0.0
+    label_smoothing: float = 0.0
+
+
+PLAIN = Regular()
 
 
 def token_nats(logits_BTV: Array, targets_BT: Array) -> jax.Array:
@@ -16,32 +33,43 @@ def token_nats(logits_BTV: Array, targets_BT: Array) -> jax.Array:
     Any leading axes will do. Logits of vocabulary padding are -inf and get neither probability nor gradient. A target
     that is not in [0, V) is not detected here (JAX clamps it): ids are checked on the host, where they are read.
     """
+    return losses(logits_BTV, targets_BT)[0]
+
+
+def losses(logits_BTV: Array, targets_BT: Array, regular: Regular = PLAIN) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of every token, in float32: (nats_BT, loss_BT with what is added to it, log_z_BT)."""
     logits_BTV = jnp.asarray(logits_BTV, jnp.float32)
-    return jax.nn.logsumexp(logits_BTV, axis=-1) - _at(logits_BTV, targets_BT)
-
-
-def weighted_nats(
-    logits_BTV: Array, targets_BT: Array, weights_BT: Array, z_loss: float = 0.0, label_smoothing: float = 0.0
-) -> tuple[jax.Array, jax.Array]:
-    """Loss over the tokens whose weight is not 0: (sum of weight * loss, sum of weights), float32 scalars.
-
-    With Z = sum of exp(logits) the loss of a token is -sum_v q(v) log p(v) + z_loss * log(Z)^2, where q puts
-    1 - label_smoothing on the target and spreads the rest evenly over the vocabulary (padding, at -inf, left out).
-    (z-loss: Chowdhery et al. 2022, "PaLM", section 5; smoothing: Szegedy et al. 2016, "Rethinking the Inception
-    architecture".) A target without weight adds neither loss nor gradient, even where its own nats are infinite.
-    """
-    logits_BTV, weights_BT = jnp.asarray(logits_BTV, jnp.float32), jnp.asarray(weights_BT, jnp.float32)
     log_z_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-    loss_BT = log_z_BT - _at(logits_BTV, targets_BT)
-    if label_smoothing:
+    nats_BT = loss_BT = log_z_BT - jnp.take_along_axis(logits_BTV, jnp.asarray(targets_BT)[..., None], axis=-1)[..., 0]
+    if regular.label_smoothing:
         real_BTV = logits_BTV > -jnp.inf
         mean_BT = jnp.mean(jnp.where(real_BTV, logits_BTV, 0.0), axis=-1, where=real_BTV)
-        loss_BT = (1 - label_smoothing) * loss_BT + label_smoothing * (log_z_BT - mean_BT)
-    if z_loss:
-        loss_BT = loss_BT + z_loss * jnp.square(log_z_BT)
+        loss_BT = (1 - regular.label_smoothing) * nats_BT + regular.label_smoothing * (log_z_BT - mean_BT)
+    if regular.z_loss:
+        loss_BT = loss_BT + regular.z_loss * jnp.square(log_z_BT)
+    return nats_BT, loss_BT, log_z_BT
+
+
+def slopes(logits_BTV: jax.Array, targets_BT: jax.Array, log_z_BT: jax.Array, regular: Regular = PLAIN) -> jax.Array:
+    """The derivative of every token's loss by its logits, float32, in one pass over them.
+
+    p(v) * (1 + 2 z_loss log Z) - q(v), which is 0 for vocabulary padding.
+    """
+    logits_BTV, log_z_BT1 = jnp.asarray(logits_BTV, jnp.float32), log_z_BT[..., None]
+    p_BTV = jnp.exp(logits_BTV - log_z_BT1)
+    if regular.z_loss:
+        p_BTV = p_BTV * (1 + 2 * regular.z_loss * log_z_BT1)
+    hit_BTV = jnp.arange(logits_BTV.shape[-1]) == jnp.asarray(targets_BT)[..., None]
+    slopes_BTV = p_BTV - jnp.where(hit_BTV, 1 - regular.label_smoothing, 0.0)
+    if regular.label_smoothing:
+        real_BTV = logits_BTV > -jnp.inf
+        spread_BT1 = regular.label_smoothing / jnp.sum(real_BTV, axis=-1, keepdims=True)
+        slopes_BTV = slopes_BTV - jnp.where(real_BTV, spread_BT1, 0.0)
+    return slopes_BTV
+
+
+def weighted(weights_BT: Array, values_BT: jax.Array) -> jax.Array:
+    """Sum of weight * value, a float32 scalar; where the weight is 0 the value may be anything, infinite too."""
+    weights_BT = jnp.asarray(weights_BT, jnp.float32)
     # Selected before it is multiplied, because 0 * inf is not 0.
-    return jnp.sum(weights_BT * jnp.where(weights_BT != 0, loss_BT, 0.0)), jnp.sum(weights_BT)
-
-
-def _at(logits_BTV: jax.Array, targets_BT: Array) -> jax.Array:
-    return jnp.take_along_axis(logits_BTV, jnp.asarray(targets_BT)[..., None], axis=-1)[..., 0]
+    return jnp.sum(weights_BT * jnp.where(weights_BT != 0, values_BT, 0.0))

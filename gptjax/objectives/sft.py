@@ -12,8 +12,9 @@ from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
 from gptjax.data import packing
 from gptjax.data.errors import DataError
 from gptjax.objectives import examples
-from gptjax.objectives.causal import next_token
+from gptjax.objectives.causal import next_token, require_tile
 from gptjax.objectives.examples import Record, at, shown, text_at
+from gptjax.objectives.head import TileTokens
 from gptjax.types import Model, Objective, RowSource
 
 
@@ -43,13 +44,16 @@ class SFT(ObjectiveConfig):
     """Text after each chat turn but an assistant's, which ends in the end-of-text token."""
     too_long: Literal["skip", "truncate", "refuse"] = "skip"
     """Examples longer than a row are left out, cut at their end, or an error; the first two are counted and printed."""
+    tile_tokens: TileTokens = "auto"
+    """Tokens whose logits exist at once: fewer take less memory; auto is all but on a CPU, where caches are small."""
 
     def check(self) -> None:
         self.require("{role}" in self.turn_start, f"turn_start={self.turn_start!r} does not contain {{role}}")
+        require_tile(self, self.tile_tokens)
 
     def build(self, model: Model, tokenizer: Any) -> Objective:
         """The objective; weights of the batch are 1 on answers and 0 elsewhere."""
-        return next_token(model)
+        return next_token(model, self.tile_tokens)
 
     def texts(self, data: Data, splits: tuple[str, ...]) -> Iterator[str]:
         """The examples of these splits as they are read, prompts and answers."""

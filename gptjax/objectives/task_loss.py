@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptjax.objectives.loss import token_nats
+from gptjax.objectives.head import weighted_nats
+from gptjax.objectives.loss import token_nats, weighted
 from gptjax.objectives.task_text import TaskBatch
 from gptjax.types import Key, Metrics, Model, Objective, Params
 
@@ -94,14 +95,13 @@ def objective(model: Model, question: Question, lm_weight: float, classifier_dro
         features_RTD = _features(model, params, batch, model_key)
         scores_BC = _scores(question, params, batch, features_RTD, classifier_dropout, head_key)
         task_B, values_B = question.losses(scores_BC, jnp.asarray(batch.targets))
-        values_B = {"task": task_B, **values_B}
-        total_B = task_B
+        sums = {name: weighted(batch.weights, value_B) for name, value_B in {"task": task_B, **values_B}.items()}
+        total = sums["task"]
         if lm_weight:
-            values_B["lm_nats"] = _lm_nats(model, params, batch, features_RTD)
-            total_B = task_B + lm_weight * values_B["lm_nats"]
+            sums["lm_nats"] = _lm_nats(model, params, batch, features_RTD)
+            total = total + lm_weight * sums["lm_nats"]
         count = jnp.sum(batch.weights)
-        metrics = {name: (_weighted(batch, value_B), count) for name, value_B in values_B.items()}
-        return _weighted(batch, total_B), count, metrics
+        return total, count, {name: (value, count) for name, value in sums.items()}
 
     return Objective(init, lambda rows: rows, loss)
 
@@ -141,13 +141,13 @@ def _scores(
 
 
 def _lm_nats(model: Model, params: Params, batch: TaskBatch, features_RTD: jax.Array) -> jax.Array:
-    """L1 of each example: tokens after the start token, delimiter and extract among them, as released."""
-    tokens_RT, lengths_R = _rows(batch.tokens), _rows(batch.lengths)
-    nats_RT = token_nats(model.head(params["model"], features_RTD[:, :-1]), tokens_RT[:, 1:])
-    real_RT = jnp.arange(1, tokens_RT.shape[1]) < lengths_R[:, None]
-    mean_R = jnp.sum(jnp.where(real_RT, nats_RT, 0.0), axis=1) / jnp.maximum(jnp.sum(real_RT, axis=1), 1)
-    return jnp.sum(mean_R.reshape(batch.lengths.shape), axis=1) / jnp.maximum(jnp.sum(batch.lengths > 0, axis=1), 1)
+    """Weighted sum of the examples' L1: tokens after the start token, delimiter and extract among them, as released.
 
-
-def _weighted(batch: TaskBatch, values_B: jax.Array) -> jax.Array:
-    return jnp.sum(batch.weights * jnp.where(batch.weights != 0, values_B, 0.0))
+    A mean over an example's ways of means over their tokens is a sum in which every token has its own weight.
+    """
+    tokens_RT, lengths_BW = _rows(batch.tokens), jnp.asarray(batch.lengths)
+    ways_B, counted_BW = jnp.sum(lengths_BW > 0, axis=1), jnp.maximum(lengths_BW - 1, 1)
+    share_BW = (jnp.asarray(batch.weights) / jnp.maximum(ways_B, 1))[:, None] / counted_BW
+    real_RT = jnp.arange(1, tokens_RT.shape[1]) < _rows(lengths_BW)[:, None]
+    weights_RT = jnp.where(real_RT, _rows(share_BW)[:, None], 0.0)
+    return weighted_nats(model, params["model"], features_RTD[:, :-1], tokens_RT[:, 1:], weights_RT)[0]

@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from gptjax.config import ConfigError, Run
 from gptjax.data.prefetch import prefetch
 from gptjax.train import checkpoint, sharding, snapshot
+from gptjax.train.hosts import agreed
 from gptjax.train.state import TrainState, init_state
 from gptjax.train.step import make_step
 from gptjax.train.stop import Stopped, StopSignal
@@ -162,7 +163,7 @@ class _Loop:
             self._log()
             self._save(state)
             raise
-        self._writer.wait()
+        agreed(self._writer.wait)
         self._stop.unsaved = False
         self._stop.check()
         return state
@@ -190,7 +191,8 @@ class _Loop:
             if saving:
                 self._save(state)
             self._clock = time.perf_counter()
-        self._writer.check()
+        if jax.process_count() == 1:  # of many, all learn of it at the next save
+            self._writer.check()
 
     def _judge(self, done: int, state: TrainState) -> None:
         metrics: Row = {}
@@ -206,6 +208,7 @@ class _Loop:
     def _save(self, state: TrainState, again: bool = False) -> None:
         done = int(state.step)
         if done != self._saved or again:
+            agreed(self._writer.wait)
             snapshot.save(self._writer, state, self._about if self._about["judged_step"] == done else UNJUDGED)
             self._saved = done
 

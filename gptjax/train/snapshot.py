@@ -9,6 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from gptjax.train import checkpoint
+from gptjax.train.hosts import agreed
 from gptjax.train.state import TrainState
 from gptjax.types import Params
 
@@ -40,7 +41,7 @@ def save(writer: checkpoint.Writer, state: TrainState, about: Mapping[str, Any])
 
 def newest(checkpoints: Path, say: Callable[[str], None]) -> Path | None:
     """`checkpoint.newest_intact`, found by the first process and agreed on by all."""
-    found = checkpoint.newest_intact(checkpoints, say) if jax.process_index() == 0 else None
+    found = agreed(lambda: checkpoint.newest_intact(checkpoints, say) if jax.process_index() == 0 else None)
     if jax.process_count() == 1:
         return found
     step = multihost_utils.broadcast_one_to_all(np.int32(-1 if found is None else int(found.name)))

@@ -7,11 +7,12 @@ import numpy as np
 from gptjax.attention import attend
 from gptjax.types import Place
 
+HERE = jax.default_backend()
 PLACES = {
-    "dense": Place("cpu"),
-    "blockwise": Place("cpu"),
-    "pallas": Place("gpu", interpret=True),
-    "splash": Place("tpu", interpret=True),
+    "dense": Place(HERE),
+    "blockwise": Place(HERE),
+    "pallas": Place("gpu", interpret=HERE != "gpu"),
+    "splash": Place("tpu", interpret=HERE != "tpu"),
 }
 KERNELS = list(PLACES)
 
@@ -72,4 +73,6 @@ def compiled_here(impl, q, k, v, dout, visible, dropout=0.0, key=None):
         out, pull = jax.vjp(lambda q, k, v: attend(q, k, v, visible, impl, dropout, key, PLACES[impl]), q, k, v)
         return out, *pull(dout)
 
-    return run.lower(q, k, v, dout, visible, key).compile(compiler_options={"xla_backend_optimization_level": 0})
+    with jax.default_matmul_precision("float32"):
+        lowered = run.lower(q, k, v, dout, visible, key)
+    return lowered.compile(compiler_options={"xla_backend_optimization_level": 0} if HERE == "cpu" else None)

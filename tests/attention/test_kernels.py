@@ -8,6 +8,7 @@ from attention.reference import operands, reference, sees, value_and_gradients
 
 from gptjax.attention import Visible, attend, blockwise
 from gptjax.attention.dropout import drop
+from gptjax.attention.meetings import Grid, by_index
 
 B, N, H = 2, 4, 8
 KERNELS = ["dense", "blockwise"]
@@ -55,13 +56,21 @@ def test_dropout_drops_the_same_weights_forward_and_backward(impl):
 def test_blocks_that_no_query_sees_are_never_visited():
     for window in (None, 1, 5, 16, 17, 40):
         for T, S in ((37, 37), (64, 64), (100, 23), (23, 100)):
-            visible = Visible(window=window)
-            (_, query_block), (_, key_block) = blockwise._count(T), blockwise._count(S)
-            seen = {(t // query_block, s // key_block) for t, s in np.argwhere(sees(visible, 0, T, S)).tolist()}
-            visited = set(zip(*(x.tolist() for x in blockwise._pairs(T, S, visible)), strict=True))
-            assert seen <= visited
-            assert all((j * key_block <= (i + 1) * query_block - 1) for i, j in visited)
-            assert len(visited - seen) <= 2  # blocks of which only the padding would be seen
+            visible, grid = Visible(window=window), Grid(T, S, 16, 12)
+            t, s = np.nonzero(sees(visible, 0, T, S))
+            assert set(zip((t // 16).tolist(), (s // 12).tolist(), strict=True)) == set(
+                map(tuple, np.argwhere(by_index(grid, visible)).tolist())
+            )
+
+
+def test_documents_that_do_not_meet_are_passed_over_in_their_time():
+    """Poison: a pair of blocks that were visited would make everything NaN, masked or not."""
+    q, k, v, _ = operands(1, 64, 64, 1, 1, H)
+    visible = Visible(segments_BT=np.repeat([[1, 2]], 32, axis=1).astype(np.int32))
+    v = v.at[:, :32].set(np.nan)
+    out = attend(q, k, v, visible, "blockwise")
+    assert np.isnan(out[:, :32]).all()
+    assert np.isfinite(out[:, 32:]).all()
 
 
 def scratch_bytes(impl, T):

@@ -33,9 +33,9 @@ def _features(params, inputs_BT, segments_BT=None, positions_BT=None, key=None):
     return jnp.tanh((mean_BTD + x_BTD) @ params["mix"]).astype(params["mix"].dtype)
 
 
-def _head(tokens, params, features):
+def _head(tokens, params, features, dtype=jnp.float32):
     logits = features.astype(jnp.float32) @ params["embed"].T.astype(jnp.float32)
-    return jnp.where(jnp.arange(logits.shape[-1]) < tokens, logits, -jnp.inf)
+    return jnp.where(jnp.arange(logits.shape[-1]) < tokens, logits, -jnp.inf).astype(dtype)
 
 
 def read_alone(params, ids):

@@ -6,6 +6,8 @@ import pytest
 
 from gptjax.config import ConfigError, Corpus, Data
 from gptjax.objectives.causal import Causal, joined, next_token, running, to_batch
+from gptjax.objectives.loss import Regular
+from gptjax.objectives.sft import SFT
 from gptjax.types import Batch, Rows, TokenSplit
 
 RANDOM = np.random.default_rng(1)
@@ -66,7 +68,7 @@ def test_running_text_gives_the_loss_of_the_same_rows_as_one_document_each(objec
 def test_the_plain_nats_stand_beside_the_regularised_loss(model, params, gradient):
     batch = to_batch(random_rows(2))
     plain, count, metrics, _ = gradient(next_token(model), params, batch)
-    regularised, _, beside, _ = gradient(next_token(model, 0.1, 0.1), params, batch)
+    regularised, _, beside, _ = gradient(next_token(model, "auto", Regular(0.1, 0.1)), params, batch)
     assert metrics["nats"] == (plain, count)
     assert regularised > plain
     np.testing.assert_allclose(beside["nats"], (plain, count), rtol=1e-6)
@@ -85,6 +87,14 @@ def test_impossible_regularisation_is_refused():
         Causal(label_smoothing=1.0)
     with pytest.raises(ConfigError, match=r"z_loss=-1\.0"):
         Causal(z_loss=-1.0)
+
+
+@pytest.mark.parametrize("make", [Causal, SFT])
+def test_a_tile_of_no_tokens_or_of_no_known_kind_is_refused_in_one_line(make):
+    with pytest.raises(ConfigError, match="tile_tokens=0 must be positive, auto or all"):
+        make(tile_tokens=0)
+    with pytest.raises(ConfigError, match="tile_tokens='some' is not"):
+        make(tile_tokens="some")
 
 
 def test_held_out_texts_of_several_corpora_are_judged_as_one_split():

@@ -14,23 +14,22 @@ from functools import cache
 import jax
 import numpy as np
 
-from gptjax.config import Mesh, ObjectiveConfig, Run, TokenizerConfig
-from gptjax.data.packing import to_batch
+from gptjax.config import Mesh, Run, TokenizerConfig
 from gptjax.models.gpt import GPT
-from gptjax.objectives.loss import weighted_nats
+from gptjax.objectives.causal import Causal
 from gptjax.train import sharding
 from gptjax.train.optim import AdamW, Muon
 from gptjax.train.schedules import Cosine
 from gptjax.train.state import init_state
 from gptjax.train.step import make_step
-from gptjax.types import Objective, Rows
+from gptjax.types import Rows
 
 VOCAB, CONTEXT, ROWS, STEPS = 24, 8, 16, 3
 SIZES = {"width": 16, "heads": 4, "kv_heads": 2, "mlp_width": 32, "context": CONTEXT}
 PLAIN = Run(
     model=GPT(**SIZES, layers=1, norm="rms", positions="rotary", bias=False, mlp="relu2"),
     tokenizer=TokenizerConfig(),
-    objective=ObjectiveConfig(),
+    objective=Causal(tile_tokens=2 * ROWS),
     optimizer=AdamW(learning_rate=0.01),
     schedule=Cosine(warmup_steps=1),
     steps=STEPS,
@@ -39,6 +38,7 @@ PLAIN = Run(
 RICH = replace(
     PLAIN,
     model=GPT(**SIZES, layers=2, qk_norm=True, tied=False, scan=True, mlp="swiglu"),
+    objective=Causal(tile_tokens="all"),
     optimizer=Muon(),
     accumulation=2,
     ema_decay=0.9,
@@ -59,11 +59,7 @@ def parts(run):
     """The objective, the optimizer, and the function that begins a state."""
     model, optimizer = run.model.build(VOCAB, VOCAB), run.optimizer.build(run.schedule.build(run.steps))
 
-    def loss(params, batch, key):
-        logits_BTV = model.apply(params["model"], batch.inputs, batch.segments, batch.positions, key=key)
-        return *weighted_nats(logits_BTV, batch.targets, batch.weights), {}
-
-    objective = Objective(lambda key: {"model": model.init(key)}, to_batch, loss)
+    objective = run.objective.build(model, None)
     return objective, optimizer, jax.jit(lambda key: init_state(run, objective, optimizer, key))
 
 
@@ -84,7 +80,7 @@ def train(case):
     index, shares = sharding.process_share(mesh)
     mine = slice(index * ROWS // shares, (index + 1) * ROWS // shares)
     place, history = sharding.placer(mesh), []
-    batches = [place(jax.tree.map(lambda x: x[mine], to_batch(rows(number)))) for number in range(STEPS)]
+    batches = [place(jax.tree.map(lambda x: x[mine], objective.batch(rows(number)))) for number in range(STEPS)]
     step = step.lower(state, batches[0]).compile()
     for batch in batches:
         state, metrics = step(state, batch)

@@ -1,0 +1,140 @@
+"""Greedy generation against transformers: 256 tokens after a prompt of 64, 6 layers of 384, the same weights.
+
+Command      python experiments/bench/generation.py [--rows 1 16] [--rounds 5] [--json OUT]
+Cost         two minutes on two CPU cores
+Peer         `GPT2LMHeadModel.generate` with its key-value cache (pip install torch transformers)
+
+Both must choose the same tokens before anything is timed; rounds are interleaved, and the table has medians of whole
+calls, prompt included, compilation not.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+import transformers
+
+from gptjax.cli import guarded
+from gptjax.config import ConfigError
+from gptjax.infer.sample import Decoding, generate
+from gptjax.models.gpt import GPT
+
+PROMPT_TOKENS, NEW_TOKENS, VOCABULARY = 64, 256, 8192
+MODEL = GPT(layers=6, width=384, heads=6, mlp_width=1536, context=PROMPT_TOKENS + NEW_TOKENS)
+Generator = Callable[[np.ndarray], np.ndarray]
+"""Prompts [B, P] to the new tokens [B, NEW_TOKENS]."""
+
+
+def ours(params: Any) -> Generator:
+    """gptjax's own `generate`."""
+    model, decoding = MODEL.build(VOCABULARY, VOCABULARY), Decoding(temperature=0.0)
+
+    def run(prompts_BP: np.ndarray) -> np.ndarray:
+        return np.stack(generate(model, params, list(prompts_BP), NEW_TOKENS, decoding, jax.random.key(0)))
+
+    return run
+
+
+def theirs(params: Any) -> Generator:
+    """transformers, with our parameters."""
+    config = transformers.GPT2Config(
+        vocab_size=VOCABULARY, n_positions=MODEL.context, n_embd=MODEL.width, n_layer=MODEL.layers, n_head=MODEL.heads,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    model = transformers.GPT2LMHeadModel(config).eval()
+    model.load_state_dict(_state(params), strict=False)
+    model.tie_weights()
+
+    @torch.inference_mode()
+    def run(prompts_BP: np.ndarray) -> np.ndarray:
+        ids_BP = torch.from_numpy(prompts_BP.astype(np.int64))
+        lengths = {"min_new_tokens": NEW_TOKENS, "max_new_tokens": NEW_TOKENS}
+        mask_BP = torch.ones_like(ids_BP)
+        out = model.generate(ids_BP, attention_mask=mask_BP, do_sample=False, use_cache=True, pad_token_id=0, **lengths)
+        return out[:, prompts_BP.shape[1] :].numpy()
+
+    return run
+
+
+def _state(params: Any) -> dict[str, torch.Tensor]:
+    """Our parameters by transformers' names; its Conv1D holds [in, out] as we do."""
+    norm = {"scale": "weight", "bias": "bias"}
+    linear = {"kernel": "weight", "bias": "bias"}
+    found = {"wte.weight": params["embed"]["tokens"], "wpe.weight": params["embed"]["positions"]}
+    found |= {f"ln_f.{norm[k]}": v for k, v in params["final_norm"].items()}
+    blocks = params["blocks"]
+    for i in range(MODEL.layers):
+        for ours_name, name in (("attn_norm", "ln_1"), ("mlp_norm", "ln_2")):
+            found |= {f"h.{i}.{name}.{norm[k]}": v[i] for k, v in blocks[ours_name].items()}
+        for k, v in linear.items():
+            found[f"h.{i}.attn.c_attn.{v}"] = np.concatenate([blocks["attn"][x][k][i] for x in "qkv"], axis=-1)
+        for part, name in (("o", "attn.c_proj"), ("up", "mlp.c_fc"), ("down", "mlp.c_proj")):
+            source = blocks["attn" if part == "o" else "mlp"][part]
+            found |= {f"h.{i}.{name}.{v}": source[k][i] for k, v in linear.items()}
+    return {f"transformer.{name}": torch.from_numpy(np.array(x, np.float32)) for name, x in found.items()}
+
+
+def measure(rows: int, rounds: int) -> dict[str, Any]:
+    """Check that both choose the same tokens, then time; one object of results."""
+    model = MODEL.build(VOCABULARY, VOCABULARY)
+    # A wider head than training starts with, so that choices are not near ties.
+    params = jax.tree.map(lambda x: 5 * np.asarray(x) if x.ndim > 1 else np.asarray(x), model.init(jax.random.key(0)))
+    prompts_BP = np.random.default_rng(0).integers(0, VOCABULARY, (rows, PROMPT_TOKENS), dtype=np.int32)
+    generators = {"gptjax": ours(params), "transformers": theirs(params)}
+    found = {who: run(prompts_BP) for who, run in generators.items()}
+    same = float(np.mean(found["gptjax"] == found["transformers"]))
+    if same < 1:
+        raise ConfigError(f"{rows} rows: only {same:.1%} of the tokens are the same, so there is nothing to compare")
+    seconds: dict[str, list[float]] = {who: [] for who in generators}
+    for _ in range(rounds):
+        for who, run in generators.items():
+            started = time.perf_counter()
+            run(prompts_BP)
+            seconds[who].append(time.perf_counter() - started)
+    medians = {who: statistics.median(values) for who, values in seconds.items()}
+    return {
+        "rows": rows,
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "seconds": medians,
+        "tokens_per_second": {who: rows * NEW_TOKENS / value for who, value in medians.items()},
+        "ratio": medians["transformers"] / medians["gptjax"],
+    }
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The results in Markdown."""
+    lines = ["| rows | gptjax, tokens/s | transformers, tokens/s | ratio |", "|---|---|---|---|"]
+    for found in results:
+        rates = found["tokens_per_second"]
+        lines.append(
+            f"| {found['rows']} | {rates['gptjax']:,.0f} | {rates['transformers']:,.0f} | {found['ratio']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="*", default=(1, 16))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    asked = parser.parse_args(argv)
+    results = [measure(rows, asked.rounds) for rows in asked.rows]
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(results, indent=2) + "\n")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

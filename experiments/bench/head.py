@@ -1,0 +1,129 @@
+"""What the head and the cross-entropy behind it cost: all logits at once, or a tile of tokens at a time.
+
+Command      taskset -c 0 python experiments/bench/head.py [TOKENSxWIDTHxVOCABULARY ...] [--dtype bfloat16] [--json OUT]
+Cost         two minutes on one CPU core
+Expected     tiled: a quarter of the temporary memory of whole or less, at no more than 1.06 times its time; on a CPU
+             0.8 of its time, near the three bare products, which are the bound
+
+`plain` is float32 logits and their gradient by differentiation, the reference that the others must equal. The gradient
+by features and kernel is timed, interleaved, median of the rounds, in CPU seconds of this process: on one core they
+are seconds, whoever else is on the machine.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gptjax.cli import guarded
+from gptjax.models.gpt import GPT
+from gptjax.objectives.head import TileTokens, weighted_nats
+from gptjax.objectives.loss import losses
+
+SHAPES = ("8192x384x8192", "2048x768x50304")
+ROWS = 8
+
+
+def forms(width: int, vocabulary: int, tiles: tuple[int, ...]) -> dict[str, Callable[..., Any]]:
+    """Name -> (kernel_VD, features_BTD, targets_BT) -> (loss, gradients by the first two)."""
+    config = GPT(layers=1, width=width, heads=1, mlp_width=width, context=1)
+    model = config.build(vocabulary, vocabulary)
+
+    def plain(kernel_VD: jax.Array, features_BTD: jax.Array, targets_BT: jax.Array) -> jax.Array:
+        return jnp.sum(losses(model.head({"embed": {"tokens": kernel_VD}}, features_BTD), targets_BT)[1])
+
+    def head(tile_tokens: TileTokens) -> Callable[..., jax.Array]:
+        def total(kernel_VD: jax.Array, features_BTD: jax.Array, targets_BT: jax.Array) -> jax.Array:
+            params, weights_BT = {"embed": {"tokens": kernel_VD}}, jnp.ones(targets_BT.shape)
+            return weighted_nats(model, params, features_BTD, targets_BT, weights_BT, tile_tokens)[0]
+
+        return total
+
+    def products(kernel_VD: jax.Array, features_BTD: jax.Array, targets_BT: jax.Array) -> Any:
+        x_MD = features_BTD.reshape(-1, width)
+        logits_MV = x_MD @ kernel_VD.T
+        return jnp.float32(0), (logits_MV.T @ x_MD, logits_MV @ kernel_VD)
+
+    totals = {"plain": plain, "whole": head("all"), "auto": head("auto")} | {f"tiled {n}": head(n) for n in tiles}
+    grads = {name: jax.value_and_grad(total, argnums=(0, 1)) for name, total in totals.items()}
+    return {"three products": products, **grads}
+
+
+def measure(shape: str, dtype: str, tiles: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+    """A row of the table for each form."""
+    tokens, width, vocabulary = map(int, shape.split("x"))
+    keys = jax.random.split(jax.random.key(0), 3)
+    kernel_VD = 0.05 * jax.random.normal(keys[0], (vocabulary, width), dtype)
+    features_BTD = jax.random.normal(keys[1], (ROWS, tokens // ROWS, width), dtype)
+    targets_BT = jax.random.randint(keys[2], features_BTD.shape[:2], 0, vocabulary)
+    arguments = kernel_VD, features_BTD, targets_BT
+    compiled = {name: jax.jit(f).lower(*arguments).compile() for name, f in forms(width, vocabulary, tiles).items()}
+    found = {name: jax.block_until_ready(f(*arguments)) for name, f in compiled.items()}
+    agree = {name: _difference(value, found["plain"]) for name, value in found.items() if name != "three products"}
+    del found
+    seconds: dict[str, list[float]] = {name: [] for name in compiled}
+    for _ in range(rounds):
+        for name, f in compiled.items():
+            started = time.process_time()
+            jax.block_until_ready(f(*arguments))
+            seconds[name].append(time.process_time() - started)
+    return [
+        {
+            "shape": shape,
+            "dtype": dtype,
+            "form": name,
+            "milliseconds": 1e3 * statistics.median(seconds[name]),
+            "temporary_bytes": _temporary_bytes(f),
+            "difference_from_plain": agree.get(name),
+        }
+        for name, f in compiled.items()
+    ]
+
+
+def _temporary_bytes(compiled: Any) -> int:
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def _difference(value: Any, reference: Any) -> float:
+    """Largest difference of any array from its reference, as a share of the reference's largest value."""
+    pairs = zip(jax.tree.leaves(value), jax.tree.leaves(reference), strict=True)
+    gaps = ((a.astype(jnp.float32), b.astype(jnp.float32)) for a, b in pairs)
+    return max(float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))) for a, b in gaps)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown, times and memory beside those of `whole`."""
+    lines = ["| shape | dtype | form | ms | x whole | temporary MiB | x whole |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        (whole,) = [r for r in rows if r["form"] == "whole" and r["shape"] == row["shape"]]
+        time_share = row["milliseconds"] / whole["milliseconds"]
+        memory, share = row["temporary_bytes"] / 2**20, row["temporary_bytes"] / whole["temporary_bytes"]
+        start = f"| {row['shape']} | {row['dtype']} | {row['form']} | {row['milliseconds']:.0f} | {time_share:.2f}"
+        lines.append(f"{start} | {memory:.0f} | {share:.2f} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shapes", nargs="*", default=SHAPES, metavar="TOKENSxWIDTHxVOCABULARY")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--tiles", type=int, nargs="*", default=(128, 256, 1024), help="tokens of a tile")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    asked = parser.parse_args(argv)
+    rows = [row for shape in asked.shapes for row in measure(shape, asked.dtype, tuple(asked.tiles), asked.rounds)]
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(rows, indent=2) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

@@ -1,0 +1,199 @@
+"""One training step against PyTorch: GPT-2 shapes, the same weights, the same batch, AdamW.
+
+Command      python experiments/bench/training.py CASE [--rounds 7] [--json OUT]     CASE: small_cpu medium_cpu on a
+             CPU; gpt2_124m gpt2_350m gpt2_1558m on a GPU
+Cost         small_cpu one minute, medium_cpu five, on two cores; the others two to five minutes on an H200
+Peer         torch_gpt.py in this folder: eager, and torch.compile (needs a C++ compiler on a CPU, Triton on a GPU)
+Data         random tokens, Zipf-distributed as text is
+
+The losses of the first updates must agree before anything is timed. Rounds of several steps are interleaved, so that
+what else the machine does hits all alike; the table has medians and the ratio peer / gptjax. FLOPs are counted by both
+conventions (6 N + 12 L T D a token, and its causal half).
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+import torch
+from torch_gpt import TorchGPT, load
+
+from gptjax.cli import guarded
+from gptjax.config import ConfigError, Run
+from gptjax.data.tokenizers import Bytes
+from gptjax.models.gpt import GPT
+from gptjax.objectives.causal import Causal, next_token
+from gptjax.train import machine
+from gptjax.train.optim import AdamW
+from gptjax.train.schedules import Constant
+from gptjax.train.state import TrainState, init_state
+from gptjax.train.step import make_step
+from gptjax.types import Batch
+
+
+class Case(NamedTuple):
+    """One row of the table."""
+
+    model: GPT
+    vocab_size: int
+    padded: int
+    rows: int
+    precision: Literal["float32", "bfloat16"]
+    steps: int
+    """Updates timed in one round."""
+
+
+def _gpt2(layers: int, width: int, heads: int, context: int, scan: bool) -> GPT:
+    return GPT(layers=layers, width=width, heads=heads, mlp_width=4 * width, context=context, scan=scan)
+
+
+CASES = {
+    "small_cpu": Case(_gpt2(4, 128, 4, 64, False), 65, 65, 12, "float32", 20),
+    "medium_cpu": Case(_gpt2(6, 384, 6, 256, False), 8192, 8192, 8, "float32", 2),
+    "gpt2_124m": Case(_gpt2(12, 768, 12, 1024, False), 50257, 50304, 32, "bfloat16", 20),
+    "gpt2_350m": Case(_gpt2(24, 1024, 16, 1024, False), 50257, 50304, 16, "bfloat16", 10),
+    "gpt2_1558m": Case(_gpt2(48, 1600, 25, 1024, True), 50257, 50304, 8, "bfloat16", 5),
+}
+LEARNING_RATE, WEIGHT_DECAY, BETAS = 3e-4, 0.1, (0.9, 0.95)
+PARITY_STEPS = 3
+PARITY = {"float32": 1e-4, "bfloat16": 2e-2}
+"""Largest difference of the first losses, nats."""
+
+Trainer = Callable[[int], float]
+"""So many updates of the same batch; gives the last loss, in nats."""
+
+
+def batch(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets, [B, T] int32 each, Zipf-distributed ids."""
+    rng = np.random.default_rng(0)
+    share_V = 1 / np.arange(1, case.vocab_size + 1)
+    shape = (case.rows, case.model.context + 1)
+    tokens_BU = rng.choice(case.vocab_size, shape, p=share_V / share_V.sum()).astype(np.int32)
+    return tokens_BU[:, :-1], tokens_BU[:, 1:]
+
+
+def ours(case: Case) -> tuple[Trainer, Any]:
+    """gptjax's own step as `gptjax train` compiles it, and a copy of the parameters that it starts from."""
+    adamw = AdamW(learning_rate=LEARNING_RATE, beta1=BETAS[0], beta2=BETAS[1], weight_decay=WEIGHT_DECAY)
+    run = Run(
+        model=case.model, tokenizer=Bytes(), objective=Causal(), optimizer=adamw, schedule=Constant(),
+        batch_rows=case.rows, precision=case.precision, clip_norm=None,
+    )  # fmt: skip
+    objective = next_token(case.model.build(case.vocab_size, case.padded))
+    optimizer = run.optimizer.build(run.schedule.build(run.steps))
+    state: TrainState = jax.jit(lambda key: init_state(run, objective, optimizer, key))(jax.random.key(0))
+    params = jax.device_get(state.params["model"])
+    inputs_BT, targets_BT = batch(case)
+    rows = jax.device_put(Batch(inputs_BT, targets_BT, np.ones(inputs_BT.shape, np.float32), None, None))
+    update = jax.jit(make_step(run, objective.loss, optimizer), donate_argnums=0).lower(state, rows).compile()
+    held = [state]
+
+    def train(steps: int) -> float:
+        for _ in range(steps):
+            held[0], metrics = update(held[0], rows)
+        return float(metrics["loss_nats"])
+
+    return train, params
+
+
+def theirs(case: Case, params: Any, compiled: bool) -> Trainer:
+    """The peer, eager or compiled; on a GPU with cuDNN attention and autocast."""
+    gpu = torch.cuda.is_available()
+    device = "cuda" if gpu else "cpu"
+    if gpu:
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_math_sdp(False)
+        torch.set_float32_matmul_precision("high")
+    model = TorchGPT(case.model, case.padded, case.vocab_size)
+    load(model, params)
+    model.to(device)
+    decayed = [p for p in model.parameters() if p.ndim == 2 and p is not model.tokens.weight]
+    named = {id(p) for p in decayed}
+    plain = [p for p in model.parameters() if id(p) not in named]
+    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=BETAS, eps=1e-8, fused=True)
+    forward = torch.compile(model) if compiled else model
+    inputs_BT, targets_BT = (torch.from_numpy(x.astype(np.int64)).to(device) for x in batch(case))
+
+    def train(steps: int) -> float:
+        for _ in range(steps):
+            with torch.autocast(device, torch.bfloat16, enabled=case.precision == "bfloat16"):
+                loss = forward(inputs_BT, targets_BT)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    return train
+
+
+def measure(name: str, rounds: int) -> dict[str, Any]:
+    """Check parity, then time; one object of results."""
+    case = CASES[name]
+    train, params = ours(case)
+    trainers: dict[str, Trainer] = {"gptjax": train}
+    trainers["torch eager"] = theirs(case, params, False)
+    trainers["torch.compile"] = theirs(case, params, True)
+    losses = {who: [trainer(1) for _ in range(PARITY_STEPS)] for who, trainer in trainers.items()}
+    gaps = {who: float(np.max(np.abs(np.subtract(found, losses["gptjax"])))) for who, found in losses.items()}
+    if (worst := max(gaps.values())) > PARITY[case.precision]:
+        raise ConfigError(
+            f"{name}: the first losses differ by {worst:.2g} nats, so there is nothing to compare: {losses}"
+        )
+    seconds: dict[str, list[float]] = {who: [] for who in trainers}
+    for _ in range(rounds):
+        for who, trainer in trainers.items():
+            started = time.perf_counter()
+            trainer(case.steps)
+            seconds[who].append((time.perf_counter() - started) / case.steps)
+    medians = {who: statistics.median(found) for who, found in seconds.items()}
+    tokens = case.rows * case.model.context
+    whole, causal = case.model.flops_per_token(case.padded, case.model.context)
+    peak = machine.peak_flops(jax.devices()[0].device_kind)
+    rate = tokens / medians["gptjax"]
+    return {
+        "case": name,
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+        "largest_loss_difference_nats": worst,
+        "milliseconds": {who: 1e3 * value for who, value in medians.items()},
+        "ratio": {who: value / medians["gptjax"] for who, value in medians.items()},
+        "tokens_per_second": rate,
+        "mfu": machine.mfu(whole, rate, peak),
+        "mfu_causal": machine.mfu(causal, rate, peak),
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """One case in Markdown."""
+    lines = ["| case | form | ms a step | peer / gptjax |", "|---|---|---|---|"]
+    for who, value in found["milliseconds"].items():
+        lines.append(f"| {found['case']} | {who} | {value:.1f} | {found['ratio'][who]:.2f} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    asked = parser.parse_args(argv)
+    found = measure(asked.case, asked.rounds)
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(found, indent=2) + "\n")
+    print(table(found))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(sys.argv[1:])))
