@@ -48,12 +48,10 @@ def attend(
     segments_BT = _segments(visible, len(q_BTNH), T, length)
     block = next(block for block in BLOCKS if length % block == 0)
     kernel = _kernel(length, block, N, visible.causal, visible.window, interpret)
-    operands = (_heads_first(x, length) for x in (q_BTNH * H**-0.5, k_BSKH, v_BSKH))
-    if segments_BT is None:
-        out_BNTH = jax.vmap(kernel)(*operands)
-    else:
-        ids = _library().SegmentIds(segments_BT, segments_BT)
-        out_BNTH = jax.vmap(kernel)(*operands, ids)
+    operands = [_heads_first(x, length) for x in (q_BTNH * H**-0.5, k_BSKH, v_BSKH)]
+    if segments_BT is not None:
+        operands.append(_library().SegmentIds(segments_BT, segments_BT))
+    out_BNTH: jax.Array = jax.vmap(kernel)(*operands)
     return out_BNTH.transpose(0, 2, 1, 3)[:, :T]
 
 

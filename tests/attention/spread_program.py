@@ -1,5 +1,5 @@
-"""Runs the Pallas kernels, interpreted, on meshes of 8 virtual devices and on one, and prints the greatest differences
-as JSON; a process of its own, since the number of devices is fixed when JAX starts."""
+"""Runs the Pallas kernels, interpreted, on meshes of 8 virtual devices, and prints the greatest differences from the
+dense form on one as JSON; a process of its own, since the number of devices is fixed when JAX starts."""
 
 import json
 from dataclasses import replace
@@ -18,6 +18,7 @@ from gptjax.types import Place
 B, T, N, H = 8, 24, 4, 64
 SEGMENTS = np.repeat(np.array([[1, 2, 3, 0]], np.int32), [5, 9, 7, 3], axis=1).repeat(B, 0)
 PLATFORMS = {"pallas": "gpu", "splash": "tpu"}
+ONE = Place("cpu")
 
 
 def place_of(mesh, impl):
@@ -42,8 +43,7 @@ def kernel_on(place, impl, K, rows, shard):
 def step_on(mesh, impl):
     """The loss and its gradient through a whole model on a mesh, as the training step computes them."""
     config = GPT(layers=2, width=128, heads=2, kv_heads=1, mlp_width=64, context=T, scan=True, remat="block")
-    place = Place(PLATFORMS[impl], interpret=True) if mesh is None else place_of(mesh, impl)
-    model = replace(config, attention=impl).build(32, 32, place)
+    model = replace(config, attention=impl).build(32, 32, ONE if mesh is None else place_of(mesh, impl))
     params = jax.jit(model.init)(jax.random.key(1))
     tokens = np.asarray(jax.random.randint(jax.random.key(2), (B, T), 0, 32))
     batch = tokens, SEGMENTS
@@ -77,13 +77,12 @@ def main():
     cases = [("pallas", "rows and heads", mesh, 2, B), ("splash", "rows and heads", mesh, 2, B)]
     cases += [("splash", "one key head", thin, 1, B), ("pallas", "odd rows", mesh, 2, 3)]
     for impl, name, on, K, rows in cases:
-        one = Place(PLATFORMS[impl], interpret=True)
         split = sharding.batch_sharding(on) if rows == B else NamedSharding(on, PartitionSpec())
-        spread, alone = kernel_on(place_of(on, impl), impl, K, rows, split), kernel_on(one, impl, K, rows, None)
+        spread, alone = kernel_on(place_of(on, impl), impl, K, rows, split), kernel_on(ONE, "dense", K, rows, None)
         found[f"{impl}, {name}"] = [difference(spread, alone), spread[0].sharding.shard_shape(spread[0].shape)]
-    found["model"] = difference(step_on(mesh, "pallas"), step_on(None, "pallas"))
+    found["model"] = difference(step_on(mesh, "pallas"), step_on(None, "dense"))
     try:
-        kernel_on(one, impl, 2, B, sharding.batch_sharding(mesh))
+        kernel_on(Place("gpu", interpret=True), "pallas", 2, B, sharding.batch_sharding(mesh))
     except ValueError as error:
         found["unknown mesh"] = str(error)
     print(json.dumps(found))

@@ -25,7 +25,7 @@ def inside(first, last, count):
     return (np.arange(count) >= np.asarray(first)[..., None]) & (np.arange(count) < np.asarray(last)[..., None])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     segments=st.lists(st.integers(-2, 3), min_size=2 * T, max_size=2 * T),
     window=st.sampled_from([None, 1, 7]),
