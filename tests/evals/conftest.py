@@ -32,7 +32,7 @@ def make_bag() -> Model:
         init=lambda key: {"matrix": jax.random.normal(key, (V, V))},
         apply=lambda params, *args, **kwargs: _features(params, *args, **kwargs) @ params["matrix"],
         features=_features,
-        head=lambda params, features: features @ params["matrix"],
+        head=lambda params, features, dtype=jnp.float32: (features @ params["matrix"]).astype(dtype),
         cache=_no_cache,
         extend=_no_cache,
         context=CONTEXT,

@@ -7,6 +7,7 @@ import pytest
 from gptjax.data.errors import DataError
 from gptjax.evals import heldout
 from gptjax.objectives.causal import next_token, to_batch
+from gptjax.objectives.loss import Regular
 from gptjax.types import Objective, Rows, RowSource
 
 V = 7
@@ -27,7 +28,7 @@ def source_of(count):
 
 @pytest.fixture(scope="module")
 def objective(bag):
-    return next_token(bag, label_smoothing=0.1)
+    return next_token(bag, regular=Regular(label_smoothing=0.1))
 
 
 @pytest.mark.parametrize("rows", [4, 11, 16])
