@@ -46,6 +46,8 @@ class Compiled(NamedTuple):
     """What a person must know: the attention kernel, what is not split."""
     jaxpr: Any
     """The update before any compiler, for all devices together."""
+    lowered_as: str
+    """The platform, as JAX's lowering names it."""
     executable: jax.stages.Compiled | None
     """None where the compiler ran out of the device's memory."""
     refusal: str | None
@@ -63,6 +65,7 @@ def update(run: Run, tokenizer: Tokenizer, devices: Sequence[Any], quick: bool =
     mesh = sharding.make_mesh(run.mesh, devices)
     sharding.check_rows(run, mesh)
     place = sharding.place(mesh)
+    platform = LOWERED_AS.get(place.platform, place.platform)
     model, objective = trained.build(run, tokenizer, place)
     optimizer = run.optimizer.build(run.schedule.build(run.steps))
     abstract = jax.eval_shape(lambda key: init_state(run, objective, optimizer, key), jax.random.key(run.seed))
@@ -75,13 +78,15 @@ def update(run: Run, tokenizer: Tokenizer, devices: Sequence[Any], quick: bool =
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a slower kernel is in the notes
         traced = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).trace(state, batch)
-        lowered = traced.lower(lowering_platforms=(LOWERED_AS.get(place.platform, place.platform),))
+        lowered = traced.lower(lowering_platforms=(platform,))
     with overheard() as warned:
         executable, refusal = _compiled(lowered, QUICK.get(place.platform) if quick else None)
     notes = (*notes, *(f"the compiler warns: {line}" for line in warned))
     seconds = time.perf_counter() - started
     tokens = shape[0] * shape[1]
-    return Compiled(mesh, state, batch, tokens, shape[1], packed, notes, traced.jaxpr, executable, refusal, seconds)
+    return Compiled(
+        mesh, state, batch, tokens, shape[1], packed, notes, traced.jaxpr, platform, executable, refusal, seconds
+    )
 
 
 def _compiled(

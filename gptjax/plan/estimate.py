@@ -107,7 +107,8 @@ def estimate(
     target: str, run: Run, topology: Topology, compiled: Compiled, vocabulary: str, pool: float | None
 ) -> Estimate:
     """The estimate of a compiled run; `pool` is the share of a GPU's memory that it may fill (None: JAX's own)."""
-    counted = flops.count(compiled.jaxpr, flops.seen(compiled.row_tokens, getattr(run.model, "window", None)))
+    seen = flops.seen(compiled.row_tokens, getattr(run.model, "window", None))
+    counted = flops.count(compiled.jaxpr, seen, compiled.lowered_as)
     collectives: tuple[Collective, ...] = ()
     uncounted: tuple[str, ...] = ()
     times, basis = None, "no prediction: the program does not fit"

@@ -43,10 +43,11 @@ class Flops(NamedTuple):
 NONE = Flops(0.0, 0.0)
 
 
-def count(jaxpr: Any, seen: float) -> Flops:
-    """FLOPs of a jaxpr; `seen` is how many keys a query of an attention kernel sees on average.
+def count(jaxpr: Any, seen: float, platform: str) -> Flops:
+    """FLOPs of a jaxpr lowered for a platform (cpu, cuda, tpu); attention kernels' queries see `seen` keys on average.
 
-    A branch counts as its costliest; a loop whose length only the data know counts once, and training has none.
+    A branch that the data choose counts as the costliest; a loop whose length only the data know counts once, and
+    training has none.
     """
     total = NONE
     for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
@@ -56,11 +57,19 @@ def count(jaxpr: Any, seen: float) -> Flops:
         elif FUSED.match(name):
             total += Flops(0.0, _kernel(eqn, seen))
         elif name == "cond":
-            total += max((count(branch, seen) for branch in eqn.params["branches"]), key=lambda flops: flops.all)
+            total += max((count(branch, seen, platform) for branch in _branches(eqn, platform)), key=lambda f: f.all)
         else:
             for inner in _inner(eqn):
-                total += count(inner, seen).times(_repeats(eqn))
+                total += count(inner, seen, platform).times(_repeats(eqn))
     return total
+
+
+def _branches(eqn: Any, platform: str) -> tuple[Any, ...]:
+    """All branches, or the platform's where each is one platform's."""
+    meant, branches = eqn.params.get("branches_platforms"), eqn.params["branches"]
+    if meant is None:
+        return branches
+    return (branches[next(i for i, names in enumerate(meant) if names is None or platform in names)],)
 
 
 def _product(eqn: Any) -> float:

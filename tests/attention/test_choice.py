@@ -11,6 +11,7 @@ import pytest
 
 from gptjax.attention import Call, Visible, attend, choose
 from gptjax.config import ConfigError
+from gptjax.plan import devices
 from gptjax.types import Place
 
 SEGMENTS = Visible(segments_BT=np.ones((1, 64), np.int32))
@@ -115,6 +116,7 @@ def test_heads_that_do_not_divide_are_refused():
         attend(*arguments(K=3), Visible())
 
 
+@pytest.mark.skipif(not devices.missing("gpu"), reason="cuDNN is installed here, with the compilers that plan needs")
 def test_cudnn_that_is_not_installed_is_one_clear_line():
     with pytest.raises(ConfigError, match="not installed") as caught:
         attend(*arguments(dtype=jnp.bfloat16), Visible(), "cudnn", place=GPU)

@@ -15,14 +15,14 @@ V, B, T = 64, 4, 32
 SIZES = {"layers": 3, "width": 32, "heads": 4, "mlp_width": 96, "context": T}
 
 
-def counted(**fields) -> tuple[float, float]:
+def counted(platform="tpu", **fields) -> tuple[float, float]:
     """(FLOPs of loss and gradient as counted, as the model's own formula has them)."""
     config = GPT(**SIZES, attention="dense", **fields)
     model = config.build(V, V)
     params = jax.eval_shape(model.init, jax.random.key(0))
     tokens = jax.ShapeDtypeStruct((B, T), jnp.int32)
     step = jax.value_and_grad(lambda params, inputs: model.apply(params, inputs).sum())
-    found = flops.count(jax.make_jaxpr(step)(params, tokens), T / 2)
+    found = flops.count(jax.make_jaxpr(step)(params, tokens), T / 2, platform)
     assert found.kernels == 0
     return found.all, config.flops_per_token(V, T)[0] * B * T
 
@@ -47,10 +47,14 @@ def test_recomputation_is_counted():
     assert again in (plain + once_more, plain + once_more - last)  # nobody needs a layer's last product again
 
 
+def test_of_forms_for_several_platforms_the_platforms_own_is_counted():
+    assert counted("cuda")[0] == counted("tpu")[0] + 2.0 * (B + 1) * T * T * 32  # equal tokens are added up by products
+
+
 def test_kernels_are_counted_by_what_their_queries_see():
     q = jnp.ones((2, 512, 4, 64), jnp.bfloat16)
     run = partial(attend, visible=Visible(), impl="splash", place=Place("tpu", interpret=True))
-    found = flops.count(jax.make_jaxpr(jax.grad(lambda q: run(q, q, q).astype(jnp.float32).sum()))(q), 256)
+    found = flops.count(jax.make_jaxpr(jax.grad(lambda q: run(q, q, q).astype(jnp.float32).sum()))(q), 256, "tpu")
     assert found.kernels == (2 + 3 + 4) * 2 * q.size * 256
 
 
