@@ -99,6 +99,9 @@ class Model(NamedTuple):
     """The longest row, in tokens, that the model was built for."""
     vocab_size: int
     """V without padding; ids must be below it."""
+    recurrent: bool = False
+    """Whether a cache is a state of fixed size, leading B, into which any number of tokens may be read. `extend` then
+    takes `key` as `features` does, and can be differentiated."""
 
 
 Metrics = Mapping[str, tuple[jax.Array, jax.Array]]
