@@ -55,6 +55,7 @@ class Causal(ObjectiveConfig):
                 source, said = packing.documents(split, context)
                 rows.append(source)
                 notes += [f"{corpus.source}: {note}" for note in said]
+        notes += unknown_notes(tokens.splits, tokenizer.unknown_id)
         weights = tuple(corpus.weight for corpus in data.corpora)
         held_out = joined(tokens.splits.get("validation", []))
         return Sources(tuple(rows), weights, None, held_out, tokens.identity, tuple(notes))
@@ -89,6 +90,16 @@ def to_batch(rows: Rows) -> Batch:
         np.ascontiguousarray, (rows.tokens[:, :-1], rows.tokens[:, 1:], rows.weights[:, 1:])
     )
     return Batch(inputs_BT, targets_BT, weights_BT, None, None)
+
+
+def unknown_notes(splits: dict[str, list[TokenSplit]], unknown_id: int | None) -> list[str]:
+    """How many tokens of each split stand for words that the vocabulary does not have: their spelling is lost."""
+    notes = []
+    for name, parts in splits.items() if unknown_id is not None else ():
+        unknown, tokens = sum(int(np.sum(p.tokens == unknown_id)) for p in parts), sum(len(p.tokens) for p in parts)
+        if unknown:
+            notes.append(f"{name}: {unknown:,} of {tokens:,} tokens ({unknown / tokens:.1%}) are unknown words")
+    return notes
 
 
 def running(split: TokenSplit, context: int) -> RowSource:
