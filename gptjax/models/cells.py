@@ -18,9 +18,6 @@ Kind = Literal["tanh", "gru", "lstm"]
 State = tuple[jax.Array, ...]
 """What a layer remembers, [B, D] float32 each; the first is what the next layer reads."""
 
-UNROLL = 4
-"""Steps of the loop that are compiled as one."""
-
 
 class Cell(NamedTuple):
     """One step of time, without its matrices."""
@@ -43,7 +40,7 @@ def _gru(x_BGD: jax.Array, u_BGD: jax.Array, state: State) -> State:
 
 
 def _lstm(x_BGD: jax.Array, u_BGD: jax.Array, state: State) -> State:
-    """i, f, o = s(W x + U h); c = f c + i tanh(W x + U h); h = o tanh(c). (Hochreiter & Schmidhuber 1997; Gers 2000.)"""
+    """i, f, o = s(W x + U h); c = f c + i tanh(W x + U h); h = o tanh(c). (Hochreiter & Schmidhuber 1997.)"""
     z_BGD = x_BGD + u_BGD
     i_BD, f_BD, o_BD = (jax.nn.sigmoid(z_BGD[:, gate]) for gate in (0, FORGET, 3))
     c_BD = f_BD * state[1] + i_BD * jnp.tanh(z_BGD[:, 2])
@@ -79,7 +76,7 @@ def _forward(
         after = cell.step(x_BGD.astype(jnp.float32), u_BGD, before)
         return after, (after, u_BGD.astype(x_BGD.dtype))
 
-    _, (states, u_TBGD) = jax.lax.scan(step, start, (x_TBGD, keep_TB), unroll=UNROLL)
+    _, (states, u_TBGD) = jax.lax.scan(step, start, (x_TBGD, keep_TB))
     return states, (x_TBGD, u_TBGD, kernel_GDD, start, states, keep_TB)
 
 
@@ -104,9 +101,7 @@ def _backward(cell: Cell, saved: tuple[Any, ...], dstates: State) -> tuple[Any, 
         return _kept((dh_BD, *dbefore[1:]), keep_B), (dx_BGD.astype(x_BGD.dtype), du_BGD)
 
     zeros = jax.tree.map(jnp.zeros_like, start)
-    dstart, (dx_TBGD, du_TBGD) = jax.lax.scan(
-        step, zeros, (x_TBGD, u_TBGD, before, dstates, keep_TB), reverse=True, unroll=UNROLL
-    )
+    dstart, (dx_TBGD, du_TBGD) = jax.lax.scan(step, zeros, (x_TBGD, u_TBGD, before, dstates, keep_TB), reverse=True)
     (T, B, G, D), h_TBD = du_TBGD.shape, before[0].astype(joined_MD.dtype)
     dkernel_DM = h_TBD.reshape(T * B, D).T @ du_TBGD.reshape(T * B, G * D)
     return dx_TBGD, dkernel_DM.reshape(D, G, D).swapaxes(0, 1), dstart, None
@@ -162,6 +157,6 @@ class _Matrices(nn.Module):
 
 
 def _orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Every gate's matrix orthogonal by itself, so that no direction of the state is forgotten or grows at the start."""
+    """Every gate's matrix orthogonal by itself: at the start no direction of the state is forgotten or grows."""
     keys = jax.random.split(key, shape[0])
     return jnp.stack([nn.initializers.orthogonal()(one, shape[1:], dtype) for one in keys])
