@@ -146,7 +146,7 @@ def _work(
     schedule = run.schedule.build(run.steps)
     transfer = None
     if source is not None and run.transfer != "none":
-        transfer = trained.grafting(source, run.transfer)
+        transfer = trained.grafting(source, run.transfer, run.objective.specials())
         jax.eval_shape(transfer, jax.eval_shape(objective.init, jax.random.key(0)))  # do all the shapes fit?
     return loop.Work(
         run=run,

@@ -99,6 +99,9 @@ class Model(NamedTuple):
     """The longest row, in tokens, that the model was built for."""
     vocab_size: int
     """V without padding; ids must be below it."""
+    causal: bool = True
+    """Whether a token's features depend on nothing after it. Where they do, padding has to be marked in the segments
+    (0), and the model has neither continuations nor left-to-right likelihoods."""
     recurrent: bool = False
     """Whether a cache is a state of fixed size, leading B, into which any number of tokens may be read. `extend` then
     takes `key` as `features` does, and can be differentiated."""

@@ -96,8 +96,11 @@ def generate(
     A row ends early at `eos_id`, which is not part of it. Prompts are ids [P_b], of any lengths but 0; of one beyond
     the context the last `context` tokens are read. `params` are the model's own. The same key gives the same tokens;
     those of row b depend on the key, b and its prompt, on no other row. Raises `DataError` for an empty prompt or an id
-    beyond the vocabulary, `ConfigError` for max_tokens < 1, `FloatingPointError` where logits are not numbers.
+    beyond the vocabulary, `ConfigError` for max_tokens < 1 and for a model that reads both sides of a token,
+    `FloatingPointError` where logits are not numbers.
     """
+    if not model.causal:
+        raise ConfigError("the model reads both sides of a token and cannot continue a text; sample from a GPT")
     if max_tokens < 1:
         raise ConfigError(f"max_tokens={max_tokens} must be positive")
     if not prompts:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptjax.config import Data, ObjectiveConfig, Sources
+from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
 from gptjax.data import corpora, packing, store
 from gptjax.data.shards import told
 from gptjax.objectives.head import TileTokens, weighted_nats
@@ -68,7 +68,12 @@ def require_tile(config: ObjectiveConfig, tile_tokens: TileTokens) -> None:
 
 
 def next_token(model: Model, tile_tokens: TileTokens = "auto", regular: Regular = PLAIN) -> Objective:
-    """The objective of `Rows`: weighted nats of each next token, as a sum and a count; metric "nats", unregularised."""
+    """The objective of `Rows`: weighted nats of each next token, as a sum and a count; metric "nats", unregularised.
+
+    Raises `ConfigError` for a model that would see the token it is to predict.
+    """
+    if not model.causal:
+        raise ConfigError("the model reads both sides of a token, so it cannot learn the next one; use Masked, or a GPT")
 
     def init(key: Key) -> Params:
         return {"model": model.init(key)}
