@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -144,6 +144,10 @@ def _work(
     rows = stream(sources.train, sources.weights, run.seed, run.batch_rows, sharding.process_share(mesh))
     whole = stream(sources.train, sources.weights, run.seed, run.batch_rows)
     schedule = run.schedule.build(run.steps)
+
+    def batch(rows: Any, step: int) -> Any:
+        return objective.scheduled(objective.batch(rows), step)
+
     transfer = None
     if source is not None and run.transfer != "none":
         transfer = trained.grafting(source, run.transfer, run.objective.specials())
@@ -152,8 +156,8 @@ def _work(
         run=run,
         objective=objective,
         mesh=mesh,
-        batch=lambda step: objective.batch(rows(step)),
-        describe=lambda step: fingerprint(objective.batch(whole(step))),
+        batch=lambda step: batch(rows(step), step),
+        describe=lambda step: fingerprint(batch(whole(step), step)),
         learning_rate=lambda step: run.optimizer.learning_rate * float(schedule(step)),
         evaluator=judged_by,
         transfer=transfer,

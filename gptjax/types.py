@@ -111,6 +111,11 @@ Metrics = Mapping[str, tuple[jax.Array, jax.Array]]
 """Name -> (sum, count): means stay exact over accumulation, padding and sharding."""
 
 
+def unscheduled(batch: Any, step: int) -> Any:
+    """The batch as it is: what is learnt does not change in the course of training."""
+    return batch
+
+
 class Objective(NamedTuple):
     """What is learnt: how rows become a batch, and the loss as a sum and a count."""
 
@@ -121,6 +126,9 @@ class Objective(NamedTuple):
     loss: Callable[[Params, Any, Key | None], tuple[jax.Array, jax.Array, Metrics]]
     """`loss(params, batch, key) -> (sum, count, metrics)`; key None is evaluation. The gradient of sum / count, both
     summed over micro-batches first, is the full batch's."""
+    scheduled: Callable[[Any, int], Any] = unscheduled
+    """`scheduled(batch, step) -> batch`: a host batch as update `step` (from 0) is to see it, for a curriculum. Leading
+    B and shapes are kept; evaluation sees batches as `batch` made them."""
 
 
 class TokenSplit(NamedTuple):
