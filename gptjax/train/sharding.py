@@ -33,6 +33,7 @@ RULES: tuple[Rule, ...] = (
     (r"mlp/(up|gate)/bias", ("tensor",)),
     (r"mlp/down/kernel", ("tensor", "fsdp")),
     (r"head/kernel", ("fsdp", "tensor")),
+    (r"layer_\d+/(.+/)?kernel", ("fsdp", None)),
 )
 """(pattern of the end of a path, mesh axes of the last array axes); axes before those, the stacked layers, stay whole.
 What no rule names is copied to every device."""
