@@ -204,6 +204,8 @@ class Evaluation(Config):
         self.require(self.every_steps > 0, f"every_steps={self.every_steps} must be positive")
         self.require(self.stride is None or self.stride > 0, f"stride={self.stride} must be positive")
         self.require(self.rows > 0, f"rows={self.rows} must be positive")
+        fresh = self.state == "fresh" or self.stride is None
+        self.require(fresh, f"stride={self.stride} is of windows that begin anew; with state='carried' there are none")
         self.require(self.max_tokens is None or self.max_tokens > 0, f"max_tokens={self.max_tokens} must be positive")
 
 

@@ -13,7 +13,7 @@ from gptjax import judge, trained
 from gptjax.config import ConfigError, Run, Sources, to_json
 from gptjax.data import tokenizers
 from gptjax.data.shards import sha256
-from gptjax.data.stream import fingerprint, running, stream
+from gptjax.data.stream import fingerprint, running, stream, unread
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.data.tokenizers import SentencePiece
 from gptjax.evals.sweep import Evaluator
@@ -92,6 +92,8 @@ def _prepare(run: Run, folder: Path, cache: Path, mesh: jax.sharding.Mesh, say: 
         say(note)
     judged_by = judge.evaluator(run, model, objective, sources, tokenizer.bos_id, mesh)
     work = _work(run, mesh, objective, sources, judged_by, source)
+    if run.data.order == "running":
+        say(unread(sources.train[0], run.batch_rows))
     if primary:
         check_data(folder, sources.identity)
         claim(folder, run, sources.identity)

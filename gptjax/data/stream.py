@@ -75,6 +75,13 @@ def running(source: RowSource, rows: int, shard: tuple[int, int] = (0, 1)) -> Ca
     return batch
 
 
+def unread(source: RowSource, rows: int) -> str:
+    """A note on what `running` leaves out of an epoch."""
+    length = lane_rows(source, rows)
+    left = source.rows - length * rows
+    return f"running order: {rows} lanes of {length:,} rows; {left:,} of {source.rows:,} rows are left out of an epoch"
+
+
 def lane_rows(source: RowSource, lanes: int) -> int:
     """Rows of each of so many equal parts of a source; raises `ConfigError` where it is too short.
 

@@ -66,6 +66,8 @@ def test_what_cannot_be_read_through_is_refused(bag, params):
         carried.evaluator(bag, SPLIT, Evaluation(state="carried"), documents=False)
     with pytest.raises(ConfigError, match="documents' keeps texts apart"):
         carried.evaluator(MODEL, SPLIT, Evaluation(state="carried"), documents=True)
+    with pytest.raises(ConfigError, match="stride=4 is of windows that begin anew"):
+        Evaluation(state="carried", stride=4)
     with pytest.raises(DataError, match="token 2 has id 99"):
         carried.token_nats(MODEL, params, np.array([1, 2, 99]), 1)
     with pytest.raises(DataError, match="no tokens"):

@@ -182,7 +182,9 @@ def test_a_run_that_was_interrupted_carries_on_with_the_same_bits(tmp_path, text
         evaluation=Evaluation(every_steps=6, state="carried", max_tokens=300, rows=3),
         checkpoints=Checkpoints(every_steps=3),
     )
-    whole = launch(run, tmp_path / "whole", tmp_path / "cache", lambda line: None)
+    said: list[str] = []
+    whole = launch(run, tmp_path / "whole", tmp_path / "cache", said.append)
+    assert any(line.startswith("running order: 4 lanes of ") for line in said)
     assert any(np.any(np.asarray(x)) for x in jax.tree.leaves(whole.carry))
     shutil.copytree(tmp_path / "whole", tmp_path / "again")
     shutil.rmtree(tmp_path / "again" / "checkpoints" / "6")
