@@ -1,4 +1,9 @@
-"""The families before the transformer on Tiny Shakespeare, by characters."""
+"""The families before the transformer on Tiny Shakespeare by characters, near 0.8M parameters each.
+
+Commands     gptjax train experiments/lineage_rows.py:NAME --out RUN --data input.txt
+Cost         about 1 minute on one CPU core
+Expected     EXPECTED
+"""
 
 from gptjax.config import Checkpoints, Evaluation, ModelConfig, Run
 from gptjax.data.tokenizers import Characters
@@ -16,7 +21,7 @@ def _run(model: ModelConfig, learning_rate: float, clip_norm: float = 1.0) -> Ru
         model=model,
         tokenizer=Characters(eos=False),
         objective=Causal(),
-        optimizer=AdamW(learning_rate=learning_rate, beta2=0.99),
+        optimizer=AdamW(learning_rate=learning_rate, beta2=0.95),
         clip_norm=clip_norm,
         schedule=Linear(),
         steps=1000,
@@ -38,13 +43,13 @@ def cnn() -> Run:
 
 def rnn() -> Run:
     """A simple recurrent network, its gradient clipped hard."""
-    model = Recurrent(cell="tanh", layers=2, width=480, embed_width=128, tied=False)
+    model = Recurrent(cell="tanh", layers=1, width=768, embed_width=128, tied=False)
     return _run(model, learning_rate=1e-3, clip_norm=0.25)
 
 
 def gru() -> Run:
     """A GRU network."""
-    return _run(Recurrent(cell="gru", layers=1, width=448, embed_width=128, tied=False), learning_rate=3e-3)
+    return _run(Recurrent(cell="gru", layers=1, width=448, embed_width=128, tied=False), learning_rate=6e-3)
 
 
 def lstm() -> Run:

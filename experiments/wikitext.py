@@ -34,16 +34,16 @@ def lstm_small() -> Run:
     """What two cores learn in minutes: a small LSTM, trained against samples of the vocabulary."""
     return Run(
         model=Recurrent(
-            cell="lstm", layers=1, width=256, embed_width=256, context=35, embed_dropout=0.2, output_dropout=0.2
+            cell="lstm", layers=1, width=256, embed_width=256, context=35, embed_dropout=0.1, output_dropout=0.1
         ),
         tokenizer=Words(eos=False),
         objective=SampledCausal(samples=2048),
-        optimizer=AdamW(learning_rate=4e-3, beta2=0.99, weight_decay=0.0),
+        optimizer=AdamW(learning_rate=3e-3, beta2=0.99, weight_decay=0.0),
         schedule=Linear(warmup_steps=50),
         data=Data(order="running"),
         steps=2000,
         batch_rows=32,
         clip_norm=0.5,
-        evaluation=Evaluation(every_steps=1000, rows=32, state="carried"),
-        checkpoints=Checkpoints(every_steps=1000),
+        evaluation=Evaluation(every_steps=2000, rows=32, state="carried"),
+        checkpoints=Checkpoints(every_steps=500),
     )
