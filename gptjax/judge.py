@@ -105,7 +105,9 @@ def held_out(
     found = trained.load(folder, say)
     run = found.run
     most = run.evaluation.max_tokens if data is None and not whole else None
-    evaluation = replace(run.evaluation, max_tokens=most, stride=run.evaluation.stride if stride is None else stride)
+    evaluation = replace(run.evaluation, max_tokens=most)
+    if stride is not None:  # windows, however the run was judged in training
+        evaluation = replace(evaluation, stride=stride, state="fresh")
     run = replace(run, evaluation=evaluation)
     sources = _judged_by(found, data, cache)
     for note in sources.notes:
