@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import jax
@@ -27,7 +28,7 @@ from gptjax.types import TokenSplit
 
 V, T, B = 11, 5, 4
 RUN = Run(
-    model=Recurrent(cell="lstm", layers=1, width=5, embed_width=5, context=T),
+    model=Recurrent(cell="gru", layers=1, width=5, embed_width=5, context=T),
     tokenizer=Characters(),
     objective=Causal(),
     optimizer=SGD(learning_rate=0.1),
@@ -140,10 +141,17 @@ def test_no_gradient_passes_from_update_to_update(params):
 # --- the update ---
 
 
-def trained(run, feed):
+@cache
+def compiled(run):
     optimizer = run.optimizer.build(run.schedule.build(run.steps))
-    state = jax.jit(lambda key: init_state(run, OBJECTIVE, optimizer, key))(jax.random.key(0))
-    step, states = jax.jit(make_step(run, loss_of(run, OBJECTIVE), optimizer)), []
+    begin = jax.jit(lambda key: init_state(run, OBJECTIVE, optimizer, key))
+    return begin, jax.jit(make_step(run, loss_of(run, OBJECTIVE), optimizer))
+
+
+def trained(run, feed):
+    """The state after each batch."""
+    (begin, step), states = compiled(run), []
+    state = begin(jax.random.key(0))
     for batch in feed:
         state, _ = step(state, batch)
         states.append(state)
