@@ -15,8 +15,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from gptjax import __version__, arguments, judge, launch
+from gptjax import __version__, arguments, counted, judge, launch
 from gptjax.config import ConfigError, Corpus, Run
+from gptjax.counted import Counting
 from gptjax.data.errors import DataError
 from gptjax.infer.sample import Decoding
 from gptjax.plan import planned
@@ -65,6 +66,21 @@ class Train:
     """How many processes there are."""
     process: int | None = None
     """Which of them this one is, from 0."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """Count an n-gram model into a folder; the same command again finds it there."""
+
+    target: tyro.conf.Positional[str]
+    """What to count: FILE.py:NAME, a function of an experiment file that returns a Counting."""
+    out: Path
+    """The run folder; one run each."""
+    counting: Annotated[Counting, tyro.conf.arg(name="")]
+    source: Annotated[tuple[str, ...], tyro.conf.arg(name="data", metavar="PATH ...")] = ()
+    """Count this instead of the target's corpora: text, .jsonl, .parquet, folder, glob, hf://NAME; several join."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept between runs."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +173,11 @@ class Plan:
 def train(argv: Sequence[str]) -> None:
     """`gptjax train`."""
     named = arguments.first_target(argv)
-    run = arguments.following_init(launch.default_run() if named is None else arguments.target(named), argv)
+    chosen = None if named is None else arguments.configuration(named)
+    if isinstance(chosen, Counting):
+        count(argv, chosen)
+        return
+    run = arguments.following_init(chosen or launch.default_run(), argv)
     default = Train(target=tyro.MISSING, out=tyro.MISSING, run=run)
     asked = arguments.parse(Train, argv, "gptjax train", default)
     if asked.target != named:
@@ -169,6 +189,17 @@ def train(argv: Sequence[str]) -> None:
         jax.distributed.initialize(asked.coordinator, asked.processes, asked.process)
     trackers = launch.Trackers(asked.tensorboard, asked.wandb_project)
     launch.launch(run, asked.out, asked.cache, say, trackers)
+
+
+def count(argv: Sequence[str], counting: Counting) -> None:
+    """`gptjax train` of a model that is counted."""
+    default = Count(target=tyro.MISSING, out=tyro.MISSING, counting=counting)
+    asked = arguments.parse(Count, argv, "gptjax train", default)
+    found = asked.counting
+    if asked.source:
+        found = replace(found, data=replace(found.data, corpora=tuple(map(Corpus, asked.source))))
+    for name, value in counted.count(found, asked.out, asked.cache).items():
+        say(f"{name} {value}")
 
 
 def evaluate(argv: Sequence[str]) -> None:

@@ -27,11 +27,13 @@ from gptjax.infer.sample import Decoding, next_token
 from gptjax.models import ngram, smoothing
 from gptjax.models.ngram import NGram, Smoothing
 from gptjax.objectives.causal import Causal, joined
-from gptjax.train.folder import check_data, opened, write_json
+from gptjax.train.folder import check_data, opened, remembered, write_json
 from gptjax.train.log import MetricsFile
 from gptjax.types import TokenSplit
 
 COUNTS = "counts.npz"
+STEP = 1
+"""Counting is one step."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def holds(folder: Path) -> bool:
     return path.is_file() and isinstance(config.read(path), Counting)
 
 
-def count(counting: Counting, folder: Path, cache: Path) -> dict[str, float]:
+def count(counting: Counting, folder: Path, cache: Path) -> dict[str, Any]:
     """Count the training text into `folder` and judge the held-out text; once: a finished folder is only read.
 
     Gives the row of `metrics.jsonl`. Raises `ConfigError`, `DataError` and `FolderError` for what a user can mend.
@@ -94,7 +96,7 @@ def count(counting: Counting, folder: Path, cache: Path) -> dict[str, float]:
         write_json(folder / "data.json", {"identity": tokens.identity})
         tokenizer.save(folder / "tokenizer")
         _save(model, folder)
-        row = {"step": 1, "split": "validation", **judged, "train_tokens": len(train.tokens), "seconds": seconds}
+        row = {"step": STEP, "split": "validation", **judged, "train_tokens": len(train.tokens), "seconds": seconds}
         (folder / "metrics.jsonl").unlink(missing_ok=True)
         with closing(MetricsFile(folder / "metrics.jsonl")) as metrics:
             metrics.append(row)
@@ -127,7 +129,7 @@ def load(folder: Path) -> Counted:
     if not isinstance(counting, Counting):
         raise ConfigError(f"RUN {folder}: is not a counted model")
     path = folder / COUNTS
-    if not path.is_file() or sha256(path) != config.read_json(folder / "counts.json").get("sha256"):
+    if not path.is_file() or sha256(path) != remembered(folder / "counts.json", "sha256"):
         raise DataError(f"{path}: is missing or damaged; count again into another folder")
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -141,7 +143,7 @@ def load(folder: Path) -> Counted:
 
 def _save(model: NGram, folder: Path) -> None:
     """The tables, whole or not at all: the sum is written last."""
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{name}_{n}": np.asarray(value)
         for n, table in enumerate(model.orders, start=1)
         for name, value in table._asdict().items()
@@ -165,6 +167,7 @@ def _table(arrays: Any, n: int) -> ngram.Counts:
 def held_out(folder: Path, data: str | None, cache: Path) -> dict[str, Any]:
     """What `gptjax eval` prints: all of `data`, or the held-out text of the run."""
     found = load(folder)
+    split: TokenSplit | None
     if data is not None:
         split = text(found, data, cache)
     else:
@@ -173,7 +176,7 @@ def held_out(folder: Path, data: str | None, cache: Path) -> dict[str, Any]:
         split = joined(tokens.splits.get("validation", []))
     if split is None:
         raise DataError(f"RUN {folder}: holds no data out; name some with --data")
-    return {"step": 1, **judge(found.model, split, found.tokenizer.bos_id), "context": found.counting.order - 1}
+    return {"step": STEP, **judge(found.model, split, found.tokenizer.bos_id), "context": found.counting.order - 1}
 
 
 def text(found: Counted, source: str, cache: Path) -> TokenSplit:
@@ -182,12 +185,20 @@ def text(found: Counted, source: str, cache: Path) -> TokenSplit:
     return store.build(whole, found.tokenizer, cache).splits["train"][0]
 
 
-def continued(found: Counted, prompt: np.ndarray, max_tokens: int, decoding: Decoding, key: jax.Array) -> np.ndarray:
-    """New tokens after a prompt [P], at most `max_tokens` of them, up to an end-of-text token."""
+def generate(
+    found: Counted, prompts: list[np.ndarray], max_tokens: int, decoding: Decoding, key: jax.Array
+) -> list[np.ndarray]:
+    """New tokens of each prompt, at most `max_tokens`, up to an end-of-text token; the same for the same key."""
+    if max_tokens < 1:
+        raise ConfigError(f"max_tokens={max_tokens} must be positive")
+    return [_one(found, p, max_tokens, decoding, jax.random.fold_in(key, row)) for row, p in enumerate(prompts)]
+
+
+def _one(found: Counted, prompt: np.ndarray, max_tokens: int, decoding: Decoding, key: jax.Array) -> np.ndarray:
     tokens = prompt.tolist()
     for step in range(max_tokens):
         p_V = ngram.distribution(found.model, np.array(tokens[-ngram.MAX_ORDER :], np.int64))
-        logits_BV = jnp.log(jnp.asarray(p_V))[None]
+        logits_BV = jnp.log(jnp.asarray(p_V, jnp.float32))[None]
         token = int(next_token(logits_BV, jax.random.fold_in(key, step), decoding)[0])
         if token == found.tokenizer.eos_id:
             break

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,10 +10,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from gptjax import trained
+from gptjax import counted, trained
 from gptjax.config import SEEDS, ConfigError, Corpus, Data, Run, Sources
 from gptjax.data import store
 from gptjax.data.errors import DataError
+from gptjax.data.tokenizer import Tokenizer
 from gptjax.evals import classify, heldout, likelihood
 from gptjax.evals.sweep import Evaluator, Place
 from gptjax.infer.sample import Decoding, generate
@@ -94,6 +96,8 @@ def held_out(
     it is training's own number, or with `whole` that of the whole split; raises `FolderError` where the run's data have
     changed since.
     """
+    if counted.holds(folder):
+        return counted.held_out(folder, data, cache)
     found = trained.load(folder, say)
     run = found.run
     most = run.evaluation.max_tokens if data is None and not whole else None
@@ -130,6 +134,25 @@ def text(source: str, found: trained.Trained, cache: Path) -> TokenSplit:
     return store.build(whole, found.tokenizer, cache).splits["train"][0]
 
 
+class _Writer(NamedTuple):
+    """What continues prompts."""
+
+    tokenizer: Tokenizer
+    step: int
+    generate: Callable[[list[np.ndarray], int, Decoding, jax.Array], list[np.ndarray]]
+    """`generate(prompts, max_tokens, decoding, key)` gives the new tokens of each prompt."""
+
+
+def _writer(folder: Path, say: Say) -> _Writer:
+    if counted.holds(folder):
+        counts = counted.load(folder)
+        return _Writer(counts.tokenizer, counted.STEP, partial(counted.generate, counts))
+    found = trained.load(folder, say)
+    params = in_precision(found.params["model"], found.run.precision)
+    eos_id = found.tokenizer.eos_id
+    return _Writer(found.tokenizer, found.step, partial(generate, found.model, params, eos_id=eos_id))
+
+
 def continued(
     folder: Path, prompts: list[str], max_tokens: int, decoding: Decoding, seed: int, say: Say
 ) -> dict[str, Any]:
@@ -138,21 +161,19 @@ def continued(
         raise ConfigError("there is nothing to continue; ask for one sample at least")
     if not 0 <= seed < SEEDS:
         raise ConfigError(f"seed={seed} is not in [0, 2**32)")
-    found = trained.load(folder, say)
-    tokenizer = found.tokenizer
+    writer = _writer(folder, say)
+    tokenizer = writer.tokenizer
     begin = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
     if not all(prompts) and not begin:
         begin = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
     encoded = [np.array([*begin, *tokenizer.encode(prompt)], np.int32) for prompt in prompts]
-    key = jax.random.key(seed)
-    params = in_precision(found.params["model"], found.run.precision)
-    made = generate(found.model, params, encoded, max_tokens, decoding, key, tokenizer.eos_id)
+    made = writer.generate(encoded, max_tokens, decoding, jax.random.key(seed))
     samples = [
         {"prompt": prompt, "text": tokenizer.decode(ids), "tokens": len(ids)}
         for prompt, ids in zip(prompts, made, strict=True)
     ]
     how = {"temperature": decoding.temperature, "top_k": decoding.top_k, "top_p": decoding.top_p}
-    return {"step": found.step, "seed": seed, "decoding": how, "samples": samples}
+    return {"step": writer.step, "seed": seed, "decoding": how, "samples": samples}
 
 
 class Surprisal(NamedTuple):
@@ -171,6 +192,12 @@ class Surprisal(NamedTuple):
 
 def surprisal(folder: Path, data: str, stride: int | None, cache: Path, say: Say) -> Surprisal:
     """`gptjax score`: -log2 p of every token of all of `data`, each predicted once."""
+    if counted.holds(folder):
+        counts = counted.load(folder)
+        split = counted.text(counts, data, cache)
+        nats_N = counted.nats(counts.model, split, counts.tokenizer.bos_id)
+        about = counted.judge(counts.model, split, counts.tokenizer.bos_id) | {"step": counted.STEP}
+        return _surprisal(counts.tokenizer, split, nats_N, about)
     found = trained.load(folder, say)
     run, context = found.run, found.model.context
     split = text(data, found, cache)
@@ -179,12 +206,10 @@ def surprisal(folder: Path, data: str, stride: int | None, cache: Path, say: Say
     params = in_precision(found.params["model"], run.precision)
     nats_N = likelihood.token_nats(found.model, params, split, context, stride, rows, apart, bos_id=bos_id)
     given = len(likelihood.given(split, apart, bos_id))
-    summary = {
-        **likelihood.summary(nats_N, split.bytes, given),
-        "stride": stride,
-        "context": context,
-        "step": found.step,
-    }
-    ids = np.asarray(split.tokens).tolist()
-    bits = (nats_N / np.log(2)).tolist()
-    return Surprisal(found.tokenizer.pieces(np.asarray(split.tokens)), ids, bits, summary)
+    about = likelihood.summary(nats_N, split.bytes, given) | {"stride": stride, "context": context, "step": found.step}
+    return _surprisal(found.tokenizer, split, nats_N, about)
+
+
+def _surprisal(tokenizer: Tokenizer, split: TokenSplit, nats_N: np.ndarray, summary: dict[str, float]) -> Surprisal:
+    tokens_N = np.asarray(split.tokens)
+    return Surprisal(tokenizer.pieces(tokens_N), tokens_N.tolist(), (nats_N / np.log(2)).tolist(), summary)

@@ -14,7 +14,7 @@ FLOORS = [
     {"models"},
     {"objectives"},
     {"infer", "evals", "train"},
-    {"trained"},
+    {"trained", "counted"},
     {"report"},
     {"judge"},
     {"launch"},

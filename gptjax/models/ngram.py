@@ -26,7 +26,7 @@ import numpy as np
 MAX_ORDER = 8
 
 Smoothing = Literal["kneser_ney", "backoff", "add_k"]
-"""How an order meets the one below: added to it, asked only where nothing was seen, or never asked (uniform instead)."""
+"""How an order meets the one below: added to it, asking it only where nothing was seen, or never (uniform instead)."""
 
 
 class Counts(NamedTuple):
