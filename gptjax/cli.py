@@ -16,6 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from gptjax import __version__, arguments, counted, judge, launch
+from gptjax.ablate import experiment as experiments
+from gptjax.ablate import runner
+from gptjax.ablate import table as rows_table
 from gptjax.config import ConfigError, Corpus, Run
 from gptjax.counted import Counting
 from gptjax.data.errors import DataError
@@ -170,6 +173,28 @@ class Plan:
     """Print one JSON object."""
 
 
+@dataclass(frozen=True)
+class Ablate:
+    """Every row of an experiment with several seeds, in one table; the same command again goes on where it stopped."""
+
+    experiment: tyro.conf.Positional[Path]
+    """FILE.py with ROWS, a dict of name -> Run; beside it BASE, BUDGET and METRIC."""
+    out: Path
+    """The experiment's folder: runs/, table.json, table.md, report.html."""
+    seeds: int = 3
+    """Seeds 0 ... N - 1 of every row; the same seed gives all rows the same data order."""
+    row: tuple[str, ...] = ()
+    """Run only these rows, by name or index from 0 (for the job array of a cluster)."""
+    seed: tuple[int, ...] = ()
+    """Run only these of the seeds."""
+    source: Annotated[tuple[str, ...], tyro.conf.arg(name="data", metavar="PATH ...")] = ()
+    """Use this instead of the rows' corpora: text, .jsonl, .parquet, folder, glob, hf://NAME; several mix."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept between runs."""
+    json: bool = False
+    """Print table.json."""
+
+
 def train(argv: Sequence[str]) -> None:
     """`gptjax train`."""
     named = arguments.first_target(argv)
@@ -273,12 +298,26 @@ def plan(argv: Sequence[str]) -> None:
         console.print(line, style="dim", soft_wrap=True, highlight=False)
 
 
+def ablate(argv: Sequence[str]) -> None:
+    """`gptjax ablate`."""
+    asked = arguments.parse(Ablate, argv, "gptjax ablate")
+    experiment = experiments.read(asked.experiment, asked.source)
+    rows = experiments.chosen(experiment, asked.row)
+    found = runner.run(experiment, asked.seeds, asked.out, asked.cache, rows, asked.seed, say)
+    if asked.json:
+        print(json.dumps(found))
+        return
+    Console().print(rows_table.terminal(found))
+    say(f"wrote {asked.out / 'report.html'}")
+
+
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
     "train": (train, Train),
     "eval": (evaluate, Eval),
     "sample": (sample, Sample),
     "score": (score, Score),
     "plan": (plan, Plan),
+    "ablate": (ablate, Ablate),
     "report": (report, Report),
 }
 

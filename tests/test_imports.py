@@ -20,6 +20,7 @@ FLOORS = [
     {"launch"},
     {"plan"},
     {"arguments"},
+    {"ablate"},
     {"cli"},
     {"__main__"},
 ]

@@ -37,9 +37,9 @@ def write(runs: Sequence[Path], out: Path) -> None:
         judged=_order(headlines, trained=False),
         trained=_order(headlines, trained=True),
         charts=curves.charts(records),
-        differing=_grid(fields, differing=True) if len(records) > 1 else [],
-        fields=_grid(fields),
-        environments=_grid([flat(record.environment) for record in records]),
+        differing=grid(fields, differing=True) if len(records) > 1 else [],
+        fields=grid(fields),
+        environments=grid([flat(record.environment) for record in records]),
         surprisals=[_surprisal(record) for record in records],
     )
     replace_text(out, text)
@@ -74,7 +74,7 @@ def _order(headlines: Sequence[dict[str, Figure]], trained: bool) -> list[str]:
     return [name for name in dict.fromkeys(TRAINED if trained else (*FIRST, *judged)) if name in names]
 
 
-def _grid(columns: Sequence[dict[str, Any]], differing: bool = False) -> list[tuple[str, list[str]]]:
+def grid(columns: Sequence[dict[str, Any]], differing: bool = False) -> list[tuple[str, list[str]]]:
     """[(field, [value of each column])], of all fields or of those whose values differ."""
     absent = object()
     fields = dict.fromkeys(field for column in columns for field in column)
