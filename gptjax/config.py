@@ -23,7 +23,9 @@ from gptjax.fields import write_json as write_json
 if TYPE_CHECKING:
     import optax
 
-    from gptjax.types import Model, Objective, Place, RowSource, TokenSplit
+    import jax
+
+    from gptjax.types import Array, Model, Objective, Params, Place, RowSource, TokenSplit
 
 SEEDS = 2**32  # random keys of jax know this many; larger ones would be taken for small ones
 
@@ -95,6 +97,16 @@ class ModelConfig(Config):
         Without a place they are for one device of JAX's default backend, or for any that needs no kernel of its own.
         """
         raise NotImplementedError
+
+    def states(
+        self,
+        params: "Params",
+        inputs_BT: "Array",
+        segments_BT: "Array | None" = None,
+        positions_BT: "Array | None" = None,
+    ) -> "jax.Array":
+        """For those who look inside: every token's vector before the first layer and after each, states_LBTD."""
+        raise ConfigError(f"{type(self).__name__} does not show the states of its layers")
 
     def notes(self, tokens: int, packed: bool, dtype: str, place: "Place") -> tuple[str, ...]:
         """What the user must know of how training computes rows of `tokens`, packed with several documents or not."""

@@ -15,11 +15,12 @@ from gptjax.config import SEEDS, ConfigError, Corpus, Data, Run, Sources
 from gptjax.data import store
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizer import Tokenizer
-from gptjax.evals import classify, heldout, likelihood
+from gptjax.evals import classify, heldout, likelihood, pseudo
 from gptjax.evals.sweep import Evaluator, Place
 from gptjax.infer.sample import Decoding, generate
-from gptjax.objectives import examples
+from gptjax.objectives import examples, masked
 from gptjax.objectives.causal import Causal
+from gptjax.objectives.masked import Masked
 from gptjax.objectives.task import Task
 from gptjax.train import sharding
 from gptjax.train.folder import check_data
@@ -27,6 +28,9 @@ from gptjax.train.step import cast
 from gptjax.types import Model, Objective, Params, TokenSplit
 
 Say = Callable[[str], None]
+
+PSEUDO_TOKENS = 2000
+"""Tokens at the start of the held-out text whose pseudo-likelihood is judged: each costs a whole row."""
 
 
 in_precision = jax.jit(cast, static_argnums=1)
@@ -62,12 +66,14 @@ def _evaluator(
     run: Run, model: Model, objective: Objective, sources: Sources, bos_id: int | None, rows: int, place: Place
 ) -> Evaluator | None:
     fetch = sharding.fetch
-    if sources.split is not None:
+    if sources.split is not None and model.causal:
         apart, how = run.data.packing == "documents", replace(run.evaluation, rows=rows)
         return likelihood.evaluator(model, sources.split, model.context, how, apart, place, fetch, bos_id)
     if sources.validation is None:
         return None
     source = sources.validation
+    if isinstance(run.objective, Masked) and run.evaluation.max_tokens is not None:
+        source = source._replace(rows=min(source.rows, -(-run.evaluation.max_tokens // model.context)))
     means = heldout.evaluator(objective, source, rows, place, fetch)
     if not isinstance(run.objective, Task):
         return means
@@ -92,9 +98,9 @@ def held_out(
     """`gptjax eval`: how well a checkpoint predicts all of `data`, or else what its run was judged by in training.
 
     Gives tokens, bytes, nats_per_token, perplexity, bits_per_byte, and the stride and context that they depend on; for
-    a run fine-tuned on examples the means of its objective, and for a task its scores, in their place. Without `data`
-    it is training's own number, or with `whole` that of the whole split; raises `FolderError` where the run's data have
-    changed since.
+    a run fine-tuned on examples the means of its objective, for a task its scores, and for hidden tokens the means and
+    the text's pseudo-likelihood (`PSEUDO_TOKENS`), in their place. Without `data` it is training's own number, or with
+    `whole` that of the whole split; raises `FolderError` where the run's data have changed since.
     """
     if counted.holds(folder):
         return counted.held_out(folder, data, cache)
@@ -111,7 +117,17 @@ def held_out(
     judge = evaluator(run, found.model, found.objective, sources, found.tokenizer.bos_id)
     if judge is None:
         raise DataError(f"RUN {folder}: holds no data out; name some with --data")
-    return {"step": found.step, **judge(found.params)}
+    values = {"step": found.step, **judge(found.params)}
+    if isinstance(run.objective, Masked) and sources.split is not None:
+        values |= _pseudo_likelihood(found, sources.split, say)
+    return values
+
+
+def _pseudo_likelihood(found: trained.Trained, split: TokenSplit, say: Say) -> dict[str, float]:
+    say(f"pseudo-perplexity: the first {min(PSEUDO_TOKENS, len(split.tokens)):,} of {len(split.tokens):,} tokens")
+    params, ids = in_precision(found.params["model"], found.run.precision), masked.marks(found.tokenizer)
+    nats_N = pseudo.token_nats(found.model, params, split.tokens[:PSEUDO_TOKENS], ids, found.run.evaluation.rows)
+    return pseudo.summary(nats_N)
 
 
 def _judged_by(found: trained.Trained, data: str | None, cache: Path) -> Sources:
@@ -123,6 +139,10 @@ def _judged_by(found: trained.Trained, data: str | None, cache: Path) -> Sources
         return sources
     if isinstance(run.objective, Causal):
         return Sources((), (), None, text(data, found, cache), "", ())
+    if isinstance(run.objective, Masked):
+        split = text(data, found, cache)
+        rows, notes = run.objective.judged(split, tokenizer, context, run.data.packing == "documents")
+        return Sources((), (), rows, split, "", notes)
     alone = Data(corpora=(Corpus(examples.held_out(data)),), validation_fraction=0.0)
     sources = run.objective.sources(alone, tokenizer, context, run.seed, cache)
     return sources._replace(validation=sources.train[0])

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -144,16 +144,20 @@ def _work(
     rows = stream(sources.train, sources.weights, run.seed, run.batch_rows, sharding.process_share(mesh))
     whole = stream(sources.train, sources.weights, run.seed, run.batch_rows)
     schedule = run.schedule.build(run.steps)
+
+    def batch(rows: Any, step: int) -> Any:
+        return objective.scheduled(objective.batch(rows), step)
+
     transfer = None
     if source is not None and run.transfer != "none":
-        transfer = trained.grafting(source, run.transfer)
+        transfer = trained.grafting(source, run.transfer, run.objective.specials())
         jax.eval_shape(transfer, jax.eval_shape(objective.init, jax.random.key(0)))  # do all the shapes fit?
     return loop.Work(
         run=run,
         objective=objective,
         mesh=mesh,
-        batch=lambda step: objective.batch(rows(step)),
-        describe=lambda step: fingerprint(objective.batch(whole(step))),
+        batch=lambda step: batch(rows(step), step),
+        describe=lambda step: fingerprint(batch(whole(step), step)),
         learning_rate=lambda step: run.optimizer.learning_rate * float(schedule(step)),
         evaluator=judged_by,
         transfer=transfer,

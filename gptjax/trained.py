@@ -74,16 +74,25 @@ def load(folder: Path, say: Callable[[str], None], mesh: Mesh | None = None, fla
     return Trained(run, tokenizer, model, objective, params, int(path.name), home)
 
 
-def grafting(source: Trained, what: Literal["all", "embeddings"]) -> Callable[[Params], Params]:
+VOCABULARY_AXIS = {"embed/tokens": 0, "head/kernel": 1, "head/bias": 0}
+"""The axis of V in the parameters that have one."""
+
+
+def grafting(
+    source: Trained, what: Literal["all", "embeddings"], specials: tuple[str, ...] = ()
+) -> Callable[[Params], Params]:
     """`graft(params) -> params`: pretrained values put into freshly initialised parameters, for `loop.Work.transfer`.
 
-    Rows of the token embedding (columns of an untied head) beyond the pretrained vocabulary, and heads that the
-    pretraining did not have, keep their fresh values; position embeddings beyond a shorter context are left behind.
+    Of the vocabulary those ids are taken that both know: the tokenizer's, and of `specials`, the new objective's own,
+    the ones whose names the source's objective had too. Other ids, and heads that the pretraining did not have, keep
+    their fresh values; position embeddings beyond a shorter context are left behind.
     Raises `ConfigError` where shapes differ in any other way.
     """
     leaves = jax.tree_util.tree_leaves_with_path(source.params["model"])
     pretrained = {path_of(path): np.asarray(value) for path, value in leaves}
-    words = source.tokenizer.vocab_size
+    words, theirs = source.tokenizer.vocab_size, source.run.objective.specials()
+    known = [(words + specials.index(name), words + theirs.index(name)) for name in specials if name in theirs]
+    here, there = (np.array([*range(words), *(pair[i] for pair in known)]) for i in (0, 1))
 
     def pick(old: dict[str, jax.Array], key_path: tuple[Any, ...], fresh: jax.Array) -> jax.Array:
         path = path_of(key_path)
@@ -92,10 +101,9 @@ def grafting(source: Trained, what: Literal["all", "embeddings"]) -> Callable[[P
         if path not in old:
             raise ConfigError(f"--init {source.folder}: has no {path}; its model is of another kind")
         value = old[path]
-        if path == "embed/tokens":
-            return fresh.at[:words].set(value[:words])
-        if path == "head/kernel":
-            return fresh.at[:, :words].set(value[:, :words])
+        if path in VOCABULARY_AXIS:
+            before = (slice(None),) * VOCABULARY_AXIS[path]
+            return fresh.at[(*before, here)].set(value[(*before, there)])
         if path == "embed/positions" and len(value) >= len(fresh):
             return value[: len(fresh)]
         if value.shape != fresh.shape:

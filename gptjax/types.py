@@ -99,10 +99,21 @@ class Model(NamedTuple):
     """The longest row, in tokens, that the model was built for."""
     vocab_size: int
     """V without padding; ids must be below it."""
+    causal: bool = True
+    """Whether a token's features depend on nothing after it. Where they do, padding has to be marked in the segments
+    (0), and the model has neither continuations nor left-to-right likelihoods."""
+    recurrent: bool = False
+    """Whether a cache is a state of fixed size, leading B, into which any number of tokens may be read. `extend` then
+    takes `key` as `features` does, and can be differentiated."""
 
 
 Metrics = Mapping[str, tuple[jax.Array, jax.Array]]
 """Name -> (sum, count): means stay exact over accumulation, padding and sharding."""
+
+
+def unscheduled(batch: Any, step: int) -> Any:
+    """The batch as it is: what is learnt does not change in the course of training."""
+    return batch
 
 
 class Objective(NamedTuple):
@@ -115,6 +126,9 @@ class Objective(NamedTuple):
     loss: Callable[[Params, Any, Key | None], tuple[jax.Array, jax.Array, Metrics]]
     """`loss(params, batch, key) -> (sum, count, metrics)`; key None is evaluation. The gradient of sum / count, both
     summed over micro-batches first, is the full batch's."""
+    scheduled: Callable[[Any, int], Any] = unscheduled
+    """`scheduled(batch, step) -> batch`: a host batch as update `step` (from 0) is to see it, for a curriculum. Leading
+    B and shapes are kept; evaluation sees batches as `batch` made them."""
 
 
 class TokenSplit(NamedTuple):

@@ -22,6 +22,7 @@ class ByteCodec:
     size = 256
     bos = None
     eos = None
+    unknown = None
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """The bytes of each text."""
@@ -49,6 +50,7 @@ class CharacterCodec:
     kind = "characters"
     bos = None
     eos = None
+    unknown = None
 
     @classmethod
     def learn(cls, texts: Iterable[str]) -> "CharacterCodec":

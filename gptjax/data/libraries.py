@@ -35,6 +35,12 @@ class LibraryCodec:
         """One more than the largest id."""
         return max(self.library.get_vocab(with_added_tokens=True).values()) + 1
 
+    @property
+    def unknown(self) -> int | None:
+        """The id of the vocabulary's unknown token, if its model has one."""
+        token = getattr(self.library.model, "unk_token", None)
+        return None if token is None else self.library.token_to_id(token)
+
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """The tokens of each text, on all cores."""
         parts = [cuts.cut(text, CUT_CHARACTERS) if self.kind == "gpt2" else [text] for text in texts]

@@ -59,6 +59,11 @@ class SentencePieceCodec:
         """The model's own id of an end of text, if it has one."""
         return self.processor.eos_id() if self.processor.eos_id() >= 0 else None
 
+    @property
+    def unknown(self) -> int | None:
+        """The unknown piece; a model trained here spells everything in bytes and never needs it."""
+        return None if self.lossless else self.processor.unk_id()
+
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """The pieces of each text, on all cores."""
         if not self.lossless:

@@ -85,6 +85,16 @@ def permute(indices: np.ndarray, size: int, key: int) -> np.ndarray:
     return values.astype(np.int64)
 
 
+def uniforms(rows_B: np.ndarray, columns: int, *parts: int) -> np.ndarray:
+    """Numbers in [0, 1), float64 [B, columns]: a function of the row's own number, the column and `parts` alone.
+
+    Counter-based: column c of a row is draw c of a splitmix64 generator whose seed is a hash of the row and the parts.
+    """
+    seeds_B = _mix(rows_B.astype(np.uint64) ^ np.uint64(_key(*parts)))
+    steps = np.arange(columns, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return (_mix(seeds_B[:, None] + steps) >> np.uint64(11)) * 2.0**-53
+
+
 def _quotas(weights: Sequence[float]) -> tuple[int, ...]:
     """Rows of each source in a block: the largest remainders are rounded up."""
     exact = np.array(weights, np.float64) / np.sum(weights) * BLOCK

@@ -38,6 +38,10 @@ class Codec(Protocol):
     def eos(self) -> int | None:
         """Its own id of an end of text."""
 
+    @property
+    def unknown(self) -> int | None:
+        """Its own id of what it cannot spell; None where it spells all text or refuses it."""
+
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """int32 ids of each text."""
 
@@ -77,6 +81,11 @@ class Tokenizer:
         if not self.eos:
             return None
         return self.codec.size + (self.bos_id == self.codec.size) if self.codec.eos is None else self.codec.eos
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The id that stands for whatever the vocabulary cannot spell; None where it spells all text or refuses it."""
+        return self.codec.unknown
 
     @cached_property
     def vocab_size(self) -> int:

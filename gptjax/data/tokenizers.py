@@ -9,12 +9,23 @@ from typing import Literal
 import numpy as np
 
 from gptjax.config import TokenizerConfig
-from gptjax.data import libraries, sentencepieces, utf8
+from gptjax.data import libraries, sentencepieces, utf8, words
 from gptjax.data.alphabets import ByteCodec, CharacterCodec
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizer import FORMAT, MANIFEST, Codec, Tokenizer, contents_of
+from gptjax.data.words import Words
 
-__all__ = ["GPT2BPE", "Bytes", "Characters", "SentencePiece", "SentencePieceFile", "Tokenizer", "TokenizerFile", "load"]
+__all__ = [
+    "GPT2BPE",
+    "Bytes",
+    "Characters",
+    "SentencePiece",
+    "SentencePieceFile",
+    "Tokenizer",
+    "TokenizerFile",
+    "Words",
+    "load",
+]
 
 Texts = Callable[[], Iterator[str]]
 """Reads the text that a tokenizer learns from, from its start."""
@@ -143,6 +154,8 @@ def _read(kind: str, files: dict[str, bytes], origin: str) -> Codec:
         return ByteCodec()
     if kind == "characters":
         return CharacterCodec(np.array(json.loads(files["alphabet.json"]), np.uint32))
+    if kind == "words":
+        return words.read(files["words.json"])
     if kind == "gpt2":
         return libraries.gpt2(files["encoder.json"], files["vocab.bpe"], origin)
     if kind == "tokenizer.json":

@@ -26,8 +26,14 @@ LOGITS_AT_ONCE = 2**27
 def row_nats(model: Model, params: Params, batch: Any) -> jax.Array:
     """nats_BT of the targets of (inputs_BT, targets_BT, segments_BT or None, positions_BT or None).
 
-    The head is applied to a part of the columns at a time where the logits would take too much memory.
+    The head is applied to a part of the columns at a time where the logits would take too much memory. Raises
+    `ConfigError` for a model that sees the token it is to predict.
     """
+    if not model.causal:
+        raise ConfigError(
+            "the model reads both sides of a token and gives no left-to-right likelihood; "
+            "`gptjax eval` gives its masked accuracy and pseudo-perplexity"
+        )
     inputs_BT, targets_BT, segments_BT, positions_BT = batch
     features_BTD = model.features(params, inputs_BT, segments_BT, positions_BT)
     (B, T), D = targets_BT.shape, features_BTD.shape[-1]

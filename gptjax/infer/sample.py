@@ -2,7 +2,7 @@
 
 Every token is drawn from p(token | the latest tokens of its row), where the latest tokens are at most a context: when a
 row has filled the context, it is read again from half a context back, and goes on from there. So a prediction past the
-context sees between half a context and a whole one.
+context sees between half a context and a whole one. A recurrent model never fills up: it goes on with its state.
 """
 
 import functools
@@ -96,8 +96,11 @@ def generate(
     A row ends early at `eos_id`, which is not part of it. Prompts are ids [P_b], of any lengths but 0; of one beyond
     the context the last `context` tokens are read. `params` are the model's own. The same key gives the same tokens;
     those of row b depend on the key, b and its prompt, on no other row. Raises `DataError` for an empty prompt or an id
-    beyond the vocabulary, `ConfigError` for max_tokens < 1, `FloatingPointError` where logits are not numbers.
+    beyond the vocabulary, `ConfigError` for max_tokens < 1 and for a model that reads both sides of a token,
+    `FloatingPointError` where logits are not numbers.
     """
+    if not model.causal:
+        raise ConfigError("the model reads both sides of a token and cannot continue a text; sample from a GPT")
     if max_tokens < 1:
         raise ConfigError(f"max_tokens={max_tokens} must be positive")
     if not prompts:
@@ -155,7 +158,7 @@ def _generate(
 def _step(model: Model, decoding: Decoding, eos_id: int | None, params: Params, key: Key, loop: _Loop) -> _Loop:
     """Read the last token of every row that is not done, or all rows again where one is full, and draw the next."""
     rows, width = loop.tokens_BW.shape
-    full_B = loop.counts_B - loop.starts_B > model.context
+    full_B = loop.counts_B - loop.starts_B > (width if model.recurrent else model.context)
     starts_B = jnp.where(full_B, loop.counts_B - max(1, model.context // 2), loop.starts_B)
     lengths_B = loop.counts_B - starts_B
 

@@ -16,16 +16,11 @@ from gptjax.config import ConfigError
 from gptjax.models.block import Attention, Block, Memory
 from gptjax.models.embed import look_up
 from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, product, rotary_angles, subkey
+from gptjax.models.stack import Layer, each, through, unstack
 from gptjax.types import Key, Params, Place
 
 if TYPE_CHECKING:
     from gptjax.models.gpt import GPT
-
-REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
-    "none": lambda f: f,
-    "block": jax.checkpoint,
-    "dots": partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
-}
 
 
 class Cache(NamedTuple):
@@ -111,6 +106,33 @@ def features(
     place: Place | None = None,
 ) -> jax.Array:
     """What the head reads, [B, T, D] in the dtype of the parameters; a key turns dropout on."""
+    x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, key, place)
+    x_BTD = through(layer, x_BTD, params["blocks"], config.layers, config.remat, config.scan)
+    return _final(config, params, x_BTD)
+
+
+def states(
+    config: GPT,
+    params: Params,
+    inputs_BT: jax.Array,
+    segments_BT: jax.Array | None = None,
+    positions_BT: jax.Array | None = None,
+) -> jax.Array:
+    """The residual stream as the first layer reads it and as each layer leaves it, [L + 1, B, T, D]; no final norm."""
+    x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, None, None)
+    return each(layer, x_BTD, params["blocks"], config.layers)
+
+
+def _begin(
+    config: GPT,
+    params: Params,
+    inputs_BT: jax.Array,
+    segments_BT: jax.Array | None,
+    positions_BT: jax.Array | None,
+    key: jax.Array | None,
+    place: Place | None,
+) -> tuple[jax.Array, Layer]:
+    """What the first layer reads of whole rows, and the layer as a function of its parameters and number."""
     T = inputs_BT.shape[1]
     if config.context < T:
         raise ConfigError(f"a row of {T} tokens is longer than context={config.context}")
@@ -127,13 +149,7 @@ def features(
         key_here = subkey(key, number)
         return _run(block, block_params, x_BTD, positions_BT, visible, angles, None, before, key_here)[0], None
 
-    layer = REMAT[config.remat](layer)
-    if config.scan:
-        x_BTD, _ = jax.lax.scan(layer, x_BTD, (params["blocks"], jnp.arange(config.layers)))
-    else:
-        for number, block_params in enumerate(_unstack(params["blocks"], config.layers)):
-            x_BTD, _ = layer(x_BTD, (block_params, number))
-    return _final(config, params, x_BTD)
+    return x_BTD, layer
 
 
 def head(config: GPT, vocab_size: int, params: Params, features: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
@@ -195,7 +211,7 @@ def extend(
     angles, block = _angles(config, positions_BT), _block(config, partial(attend, place=place))
     x_BTD = _embed(config, params, inputs_BT, positions_BT)
     layers = []
-    for block_params, memory in zip(_unstack(params["blocks"], config.layers), cache.layers, strict=True):
+    for block_params, memory in zip(unstack(params["blocks"], config.layers), cache.layers, strict=True):
         before, keep = memory[2:], partial(recall, memory)
         x_BTD, new = _run(block, block_params, x_BTD, positions_BT, visible, angles, keep, before, None)
         layers.append(Memory(*new[:2], *map(latest, before, new[2:])))
@@ -223,10 +239,3 @@ def _final(config: GPT, params: Params, x_BTD: jax.Array) -> jax.Array:
     if config.norm_place == "post":
         return x_BTD
     return _run(_norm(config), params["final_norm"], x_BTD)
-
-
-def _unstack(blocks: Params, layers: int) -> list[Params]:
-    """One tree a layer. A split, whose gradient is one concatenation: indexing would add up L arrays of zeros."""
-    leaves, tree = jax.tree.flatten(blocks)
-    parts = zip(*(jax.lax.split(x, [1] * layers) for x in leaves), strict=True)
-    return [jax.tree.unflatten(tree, [x[0] for x in part]) for part in parts]

@@ -16,7 +16,8 @@ import numpy as np
 from gptjax.attention import Call, Implementation, Visible, choose
 from gptjax.config import ModelConfig
 from gptjax.models import decoder
-from gptjax.types import Model, Place
+from gptjax.models.stack import Remat
+from gptjax.types import Array, Model, Params, Place
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class GPT(ModelConfig):
     """Initial std of the matrices that write to the residual stream: init_std, init_std / sqrt(2 layers), or 0."""
     attention: Implementation = "auto"
     """Attention kernel for whole rows; auto chooses by machine and shape."""
-    remat: Literal["none", "block", "dots"] = "none"
+    remat: Remat = "none"
     """What backward recomputes to save memory: nothing, whole layers, or all but matrix products."""
     scan: bool = False
     """Compile one layer and loop over it (fast to compile, for deep models) instead of unrolling (fast to run)."""
@@ -116,6 +117,12 @@ class GPT(ModelConfig):
             context=self.context,
             vocab_size=vocab_size,
         )
+
+    def states(
+        self, params: Params, inputs_BT: Array, segments_BT: Array | None = None, positions_BT: Array | None = None
+    ) -> jax.Array:
+        """The residual stream before the first layer and after each, states_LBTD with L + 1 entries; no final norm."""
+        return decoder.states(self, params, inputs_BT, segments_BT, positions_BT)
 
     def notes(self, tokens: int, packed: bool, dtype: str, place: Place) -> tuple[str, ...]:
         """The attention kernel, and why; raises `ConfigError` where the one asked for by name cannot serve."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptjax.config import Data, ObjectiveConfig, Sources
+from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
 from gptjax.data import corpora, packing, store
 from gptjax.data.shards import told
 from gptjax.objectives.head import TileTokens, weighted_nats
@@ -55,6 +55,7 @@ class Causal(ObjectiveConfig):
                 source, said = packing.documents(split, context)
                 rows.append(source)
                 notes += [f"{corpus.source}: {note}" for note in said]
+        notes += unknown_notes(tokens.splits, tokenizer.unknown_id)
         weights = tuple(corpus.weight for corpus in data.corpora)
         held_out = joined(tokens.splits.get("validation", []))
         return Sources(tuple(rows), weights, None, held_out, tokens.identity, tuple(notes))
@@ -67,7 +68,12 @@ def require_tile(config: ObjectiveConfig, tile_tokens: TileTokens) -> None:
 
 
 def next_token(model: Model, tile_tokens: TileTokens = "auto", regular: Regular = PLAIN) -> Objective:
-    """The objective of `Rows`: weighted nats of each next token, as a sum and a count; metric "nats", unregularised."""
+    """The objective of `Rows`: weighted nats of each next token, as a sum and a count; metric "nats", unregularised.
+
+    Raises `ConfigError` for a model that would see the token it is to predict.
+    """
+    if not model.causal:
+        raise ConfigError("the model reads both sides of a token, so it cannot learn the next one; use Masked, or a GPT")
 
     def init(key: Key) -> Params:
         return {"model": model.init(key)}
@@ -89,6 +95,16 @@ def to_batch(rows: Rows) -> Batch:
         np.ascontiguousarray, (rows.tokens[:, :-1], rows.tokens[:, 1:], rows.weights[:, 1:])
     )
     return Batch(inputs_BT, targets_BT, weights_BT, None, None)
+
+
+def unknown_notes(splits: dict[str, list[TokenSplit]], unknown_id: int | None) -> list[str]:
+    """How many tokens of each split stand for words that the vocabulary does not have: their spelling is lost."""
+    notes = []
+    for name, parts in splits.items() if unknown_id is not None else ():
+        unknown, tokens = sum(int(np.sum(p.tokens == unknown_id)) for p in parts), sum(len(p.tokens) for p in parts)
+        if unknown:
+            notes.append(f"{name}: {unknown:,} of {tokens:,} tokens ({unknown / tokens:.1%}) are unknown words")
+    return notes
 
 
 def running(split: TokenSplit, context: int) -> RowSource:

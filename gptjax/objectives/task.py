@@ -11,7 +11,7 @@ import numpy as np
 from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
 from gptjax.objectives import examples, task_loss, task_text
 from gptjax.objectives.examples import Record
-from gptjax.objectives.task_loss import Question
+from gptjax.objectives.task_loss import Pool, Question
 from gptjax.objectives.task_text import Ids, Specials, TaskBatch
 from gptjax.types import Model, Objective, Params
 
@@ -32,6 +32,8 @@ class Task(ObjectiveConfig):
     """Weight of the language-model loss on the task's own text, L3 = L2 + lm_weight * L1."""
     classifier_dropout: float = 0.1
     """Share dropped of the hidden state that the task head reads."""
+    pool: Pool = "last"
+    """What the head reads: the extract token (GPT-1), the first token (BERT's [CLS]), all tokens' mean or maximum."""
     segment_tokens: int | None = None
     """Longest text in tokens, longer ones are cut and counted; None is context // 2 - 2, as GPT-1."""
     columns: tuple[str, ...] = ()
@@ -71,11 +73,16 @@ class Task(ObjectiveConfig):
             raise ConfigError(
                 f"the model's vocabulary is {model.vocab_size}; this task's, specials included, is {needed}"
             )
-        return task_loss.objective(model, self.question(), self.lm_weight, self.classifier_dropout)
+        if self.lm_weight and not model.causal:
+            raise ConfigError(
+                f"lm_weight={self.lm_weight} needs a model that predicts the next token, and this one reads both sides "
+                "of a token; set objective.lm_weight to 0"
+            )
+        return task_loss.objective(model, self.question(), self.lm_weight, self.classifier_dropout, self.pool)
 
     def predictor(self, model: Model) -> Callable[[Params, TaskBatch], jax.Array]:
         """`predict(params, batch) -> scores_BC`, for evaluation: of each class, of each choice, or the number."""
-        return task_loss.predictor(model, self.question())
+        return task_loss.predictor(model, self.question(), self.pool)
 
     def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
         """One row an example, `TaskBatch`; rows are as long as the longest example, at most `context`."""

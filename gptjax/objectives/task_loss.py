@@ -1,5 +1,7 @@
 """GPT-1's fine-tuning loss: a linear head on the hidden state at the extract token, beside the language model's own.
 
+The same heads serve a model that reads both ways, which has no left-to-right loss beside them, and other read-outs.
+
     L3 = L2 + lm_weight * L1    for each example
 
 L2 is the task's loss, L1 the mean nats of the tokens of the example's text (mean over its ways where it has several).
@@ -7,7 +9,7 @@ L2 is the task's loss, L1 the mean nats of the tokens of the example's text (mea
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ import numpy as np
 
 from gptjax.objectives.head import weighted_nats
 from gptjax.objectives.loss import token_nats, weighted
-from gptjax.objectives.task_text import TaskBatch
+from gptjax.objectives.task_text import Specials, TaskBatch, token_types
 from gptjax.types import Key, Metrics, Model, Objective, Params
 
 HEAD_STD = 0.02
@@ -23,6 +25,8 @@ NO_CHOICE = -1e30
 """Score of a choice that an example does not have: no probability, and yet finite."""
 
 Losses = tuple[jax.Array, dict[str, jax.Array]]
+Pool = Literal["last", "first", "mean", "max"]
+"""Which of a text's hidden states the head reads: the extract token's, the start token's, or all, by mean or maximum."""
 
 
 class Question(NamedTuple):
@@ -75,7 +79,9 @@ def _cross_entropy(scores_BC: jax.Array, targets_B: jax.Array) -> Losses:
     return token_nats(scores_BC, targets_B), {"accuracy": (rivals_B == 1).astype(jnp.float32)}
 
 
-def objective(model: Model, question: Question, lm_weight: float, classifier_dropout: float) -> Objective:
+def objective(
+    model: Model, question: Question, lm_weight: float, classifier_dropout: float, pool: Pool = "last"
+) -> Objective:
     """The objective of `TaskBatch`: the sum of the examples' losses, and their number.
 
     Params: the model's under "model", kernel [D, units] and bias [units] under "head". Metrics, per example: "task"
@@ -93,7 +99,7 @@ def objective(model: Model, question: Question, lm_weight: float, classifier_dro
     def loss(params: Params, batch: TaskBatch, key: Key | None) -> tuple[jax.Array, jax.Array, Metrics]:
         model_key, head_key = (None, None) if key is None else jax.random.split(key)
         features_RTD = _features(model, params, batch, model_key)
-        scores_BC = _scores(question, params, batch, features_RTD, classifier_dropout, head_key)
+        scores_BC = _scores(question, pool, params, batch, features_RTD, classifier_dropout, head_key)
         task_B, values_B = question.losses(scores_BC, jnp.asarray(batch.targets))
         sums = {name: weighted(batch.weights, value_B) for name, value_B in {"task": task_B, **values_B}.items()}
         total = sums["task"]
@@ -106,30 +112,55 @@ def objective(model: Model, question: Question, lm_weight: float, classifier_dro
     return Objective(init, lambda rows: rows, loss)
 
 
-def predictor(model: Model, question: Question) -> Callable[[Params, TaskBatch], jax.Array]:
+def predictor(model: Model, question: Question, pool: Pool = "last") -> Callable[[Params, TaskBatch], jax.Array]:
     """`predict(params, batch) -> scores_BC`, float32, finite: of each class, of each choice, or the number itself."""
 
     def predict(params: Params, batch: TaskBatch) -> jax.Array:
-        return _scores(question, params, batch, _features(model, params, batch, None), 0.0, None)
+        return _scores(question, pool, params, batch, _features(model, params, batch, None), 0.0, None)
 
     return predict
 
 
 def _features(model: Model, params: Params, batch: TaskBatch, key: Key | None) -> jax.Array:
     """Hidden states of every way as a row of its own, R = B * W."""
-    return model.features(params["model"], _rows(batch.tokens), key=key)
+    tokens_RT = _rows(batch.tokens)
+    if model.causal:  # padding stands behind the text, where it does not look
+        return model.features(params["model"], tokens_RT, key=key)
+    real_RT = jnp.arange(tokens_RT.shape[1]) < _rows(batch.lengths)[:, None]
+    marks = Specials(*range(model.vocab_size - len(Specials._fields), model.vocab_size))
+    types_RT = token_types(tokens_RT, marks.delimiter)
+    return model.features(params["model"], tokens_RT, real_RT.astype(jnp.int32), key=key, types_BT=types_RT)
 
 
 def _rows(x_BW: jax.Array | np.ndarray) -> jax.Array:
     return jnp.reshape(x_BW, (-1, *x_BW.shape[2:]))
 
 
+def pooled(pool: Pool, features_RTD: jax.Array, lengths_R: jax.Array) -> jax.Array:
+    """One vector a row, [R, D] float32, of its first `lengths_R` tokens; of a row without tokens it means nothing."""
+    if pool == "first":
+        return features_RTD[:, 0].astype(jnp.float32)
+    if pool == "last":
+        last_R = jnp.maximum(lengths_R - 1, 0)
+        return jnp.take_along_axis(features_RTD, last_R[:, None, None], axis=1)[:, 0].astype(jnp.float32)
+    x_RTD, lengths_R11 = features_RTD.astype(jnp.float32), jnp.maximum(lengths_R, 1)[:, None, None]
+    real_RT1 = jnp.arange(x_RTD.shape[1])[:, None] < lengths_R11
+    if pool == "max":
+        return jnp.max(jnp.where(real_RT1, x_RTD, -jnp.inf), axis=1)
+    return jnp.sum(jnp.where(real_RT1, x_RTD, 0.0), axis=1) / lengths_R11[:, 0]
+
+
 def _scores(
-    question: Question, params: Params, batch: TaskBatch, features_RTD: jax.Array, dropout: float, key: Key | None
+    question: Question,
+    pool: Pool,
+    params: Params,
+    batch: TaskBatch,
+    features_RTD: jax.Array,
+    dropout: float,
+    key: Key | None,
 ) -> jax.Array:
-    last_R = jnp.maximum(_rows(batch.lengths) - 1, 0)
-    hidden_RD = jnp.take_along_axis(features_RTD, last_R[:, None, None], axis=1)[:, 0]
-    hidden_BWD = hidden_RD.reshape(*batch.lengths.shape, -1).astype(jnp.float32)
+    hidden_RD = pooled(pool, features_RTD, _rows(batch.lengths))
+    hidden_BWD = hidden_RD.reshape(*batch.lengths.shape, -1)
     exists_BW = jnp.asarray(batch.lengths) > 0
     hidden_BWD = jnp.where(exists_BW[..., None], hidden_BWD, 0.0)
     if key is not None and dropout:

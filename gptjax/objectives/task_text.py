@@ -7,6 +7,8 @@ Axes beside the alphabet's: E examples, W ways of writing one example (both orde
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gptjax.types import Array, RowSource
@@ -19,7 +21,7 @@ class TaskBatch(NamedTuple):
     """Examples of a task; every leaf has a leading B."""
 
     tokens: Array
-    """[B, W, T] int32, padded on the right with 0, where causal attention does not look."""
+    """[B, W, T] int32, padded on the right with 0, which no text sees."""
     lengths: Array
     """[B, W] int32; 0 where an example has fewer ways (choices) than others."""
     targets: Array
@@ -39,6 +41,12 @@ class Specials(NamedTuple):
 def specials(tokenizer: Any) -> Specials:
     """The ids that follow the tokenizer's own, in the order of `Specials`."""
     return Specials(*range(tokenizer.vocab_size, tokenizer.vocab_size + len(Specials._fields)))
+
+
+def token_types(tokens_BT: jax.Array, delimiter: int) -> jax.Array:
+    """[B, T] int32: 1 behind a row's delimiter, else 0; for models that tell the two texts of a row apart."""
+    marks_BT = (tokens_BT == delimiter).astype(jnp.int32)
+    return jnp.minimum(jnp.cumsum(marks_BT, axis=1) - marks_BT, 1)
 
 
 Ids = np.ndarray

@@ -27,6 +27,7 @@ class Sized:
     kind: str = "sized"
     bos: int = 0
     eos: int = 0
+    unknown: int | None = None
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """It spells nothing."""

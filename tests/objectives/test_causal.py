@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gptjax.config import ConfigError, Corpus, Data
+from gptjax.data import tokenizers
 from gptjax.objectives.causal import Causal, joined, next_token, running, to_batch
 from gptjax.objectives.loss import Regular
 from gptjax.objectives.sft import SFT
@@ -140,3 +141,16 @@ def test_identity_changes_with_the_text(corpora, tokenizer, tmp_path):
         return Causal().sources(data, tokenizer, 16, 0, tmp_path).identity
 
     assert identity(corpora) == identity(corpora) != identity(replace(corpora, corpora=corpora.corpora[:1]))
+
+
+def test_unknown_words_are_counted_and_said(tmp_path):
+    (tmp_path / "train.txt").write_text(text := "the cat saw the dog \n" * 5)
+    (tmp_path / "valid.txt").write_text("the fish saw a cow \n")
+    data = Data(corpora=(Corpus(str(tmp_path / "train.txt")),), validation=str(tmp_path / "valid.txt"))
+    words = tokenizers.Words(eos=False).build(lambda: iter([text]))
+    notes = Causal().sources(data, words, 4, 0, tmp_path / "cache").notes
+    assert [note for note in notes if "unknown words" in note] == [
+        "validation: 3 of 6 tokens (50.0%) are unknown words"
+    ]
+    plain = tokenizers.Bytes().build(lambda: iter(()))
+    assert not any("unknown words" in note for note in Causal().sources(data, plain, 4, 0, tmp_path / "cache").notes)

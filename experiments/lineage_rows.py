@@ -1,0 +1,65 @@
+"""The families before the transformer on Tiny Shakespeare, by characters."""
+
+from gptjax.config import Checkpoints, Evaluation, ModelConfig, Run
+from gptjax.data.tokenizers import Characters
+from gptjax.models.convolution import Convolution
+from gptjax.models.feedforward import FeedForward
+from gptjax.models.recurrent import Recurrent
+from gptjax.objectives.causal import Causal
+from gptjax.train.optim import AdamW, Muon
+from gptjax.train.schedules import Linear
+
+
+def _run(model: ModelConfig, optimizer: AdamW | Muon) -> Run:
+    """The text, the budget and the judging that all rows share."""
+    return Run(
+        model=model,
+        tokenizer=Characters(eos=False),
+        objective=Causal(),
+        optimizer=optimizer,
+        schedule=Linear(),
+        steps=1000,
+        batch_rows=12,
+        evaluation=Evaluation(every_steps=500, rows=64),
+        checkpoints=Checkpoints(every_steps=500),
+    )
+
+
+def mlp() -> Run:
+    """A feed-forward network over the last 16 characters (Bengio et al. 2003)."""
+    return _run(
+        FeedForward(window=16, embed_width=32, layers=2, width=640, activation="gelu"),
+        AdamW(learning_rate=3e-3, beta2=0.95),
+    )
+
+
+def cnn() -> Run:
+    """Gated convolutions that see the last 64 characters (WaveNet)."""
+    return _run(
+        Convolution(layers=6, width=160, channels=160, taps=2, cycle=6, gate="tanh"),
+        AdamW(learning_rate=3e-3, beta2=0.95),
+    )
+
+
+def rnn() -> Run:
+    """A simple recurrent network."""
+    return _run(
+        Recurrent(cell="tanh", layers=2, width=480, embed_width=128, tied=False),
+        AdamW(learning_rate=1e-3, beta2=0.95),
+    )
+
+
+def gru() -> Run:
+    """A GRU network."""
+    return _run(
+        Recurrent(cell="gru", layers=1, width=448, embed_width=128, tied=False),
+        AdamW(learning_rate=3e-3, beta2=0.95),
+    )
+
+
+def lstm() -> Run:
+    """An LSTM network."""
+    return _run(
+        Recurrent(cell="lstm", layers=1, width=384, embed_width=128, tied=False),
+        AdamW(learning_rate=3e-3, beta2=0.95),
+    )
