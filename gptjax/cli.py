@@ -22,6 +22,7 @@ from gptjax.ablate import table as rows_table
 from gptjax.config import ConfigError, Corpus, Run
 from gptjax.counted import Counting
 from gptjax.data.errors import DataError
+from gptjax.infer.beam import Beam
 from gptjax.infer.sample import Decoding
 from gptjax.plan import planned
 from gptjax.plan import table as estimates
@@ -118,6 +119,8 @@ class Sample:
     """Sample among this many most probable tokens."""
     top_p: float | None = None
     """Sample among the most probable tokens whose probabilities first reach this sum."""
+    beams: int | None = None
+    """Search for the likeliest continuation with this many hypotheses, instead of drawing one; 1 is greedy."""
     samples: int = 1
     """Continuations, made as one batch."""
     seed: int = 0
@@ -248,8 +251,13 @@ def results(values: Mapping[str, float]) -> Table:
 def sample(argv: Sequence[str]) -> None:
     """`gptjax sample`."""
     asked = arguments.parse(Sample, argv, "gptjax sample")
-    decoding = Decoding(asked.temperature, asked.top_k, asked.top_p)
-    found = judge.continued(asked.run, [asked.prompt] * asked.samples, asked.max_tokens, decoding, asked.seed, say)
+    if asked.beams is None:
+        decoding = Decoding(asked.temperature, asked.top_k, asked.top_p)
+        found = judge.continued(asked.run, [asked.prompt] * asked.samples, asked.max_tokens, decoding, asked.seed, say)
+    else:
+        if (asked.temperature, asked.top_k, asked.top_p, asked.samples) != (1.0, None, None, 1):
+            raise ConfigError(f"--beams {asked.beams}: searches, and does not draw; leave the options of drawing out")
+        found = judge.searched(asked.run, asked.prompt, asked.max_tokens, Beam(asked.beams), say)
     if asked.json:
         print(json.dumps(found, ensure_ascii=False))
         return

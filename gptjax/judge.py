@@ -17,6 +17,8 @@ from gptjax.data.errors import DataError
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.evals import classify, heldout, likelihood, pseudo
 from gptjax.evals.sweep import Evaluator, Place
+from gptjax.infer import beam
+from gptjax.infer.beam import Beam
 from gptjax.infer.sample import Decoding, generate
 from gptjax.objectives import examples, masked
 from gptjax.objectives.causal import Causal
@@ -183,10 +185,7 @@ def continued(
         raise ConfigError(f"seed={seed} is not in [0, 2**32)")
     writer = _writer(folder, say)
     tokenizer = writer.tokenizer
-    begin = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
-    if not all(prompts) and not begin:
-        begin = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
-    encoded = [np.array([*begin, *tokenizer.encode(prompt)], np.int32) for prompt in prompts]
+    encoded = _encoded(tokenizer, prompts)
     made = writer.generate(encoded, max_tokens, decoding, jax.random.key(seed))
     samples = [
         {"prompt": prompt, "text": tokenizer.decode(ids), "tokens": len(ids)}
@@ -194,6 +193,29 @@ def continued(
     ]
     how = {"temperature": decoding.temperature, "top_k": decoding.top_k, "top_p": decoding.top_p}
     return {"step": writer.step, "seed": seed, "decoding": how, "samples": samples}
+
+
+def _encoded(tokenizer: Tokenizer, prompts: list[str]) -> list[np.ndarray]:
+    """Ids of the prompts, behind a beginning-of-text token where there is one; an empty one follows some text's end."""
+    begin = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
+    if not all(prompts) and not begin:
+        begin = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
+    return [np.array([*begin, *tokenizer.encode(prompt)], np.int32) for prompt in prompts]
+
+
+def searched(folder: Path, prompt: str, max_tokens: int, how: Beam, say: Say) -> dict[str, Any]:
+    """`gptjax sample --beams`: the hypotheses that a beam search ends with, the best first, with their nats."""
+    found = trained.load(folder, say)
+    if not found.model.causal:
+        raise ConfigError("the model reads both sides of a token and cannot continue a text; search with a GPT")
+    tokenizer, params = found.tokenizer, in_precision(found.params["model"], found.run.precision)
+    [best] = beam.continuations(found.model, params, _encoded(tokenizer, [prompt]), max_tokens, how, tokenizer.eos_id)
+    samples = [
+        {"prompt": prompt, "text": tokenizer.decode(h.tokens), "tokens": len(h.tokens), "nats": -h.log_probability}
+        for h in best
+    ]
+    decoding = {"beams": how.beams, "length_power": how.length_power}
+    return {"step": found.step, "decoding": decoding, "samples": samples[:1] if how.beams == 1 else samples}
 
 
 class Surprisal(NamedTuple):
