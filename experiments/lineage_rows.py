@@ -6,17 +6,18 @@ from gptjax.models.convolution import Convolution
 from gptjax.models.feedforward import FeedForward
 from gptjax.models.recurrent import Recurrent
 from gptjax.objectives.causal import Causal
-from gptjax.train.optim import AdamW, Muon
+from gptjax.train.optim import AdamW
 from gptjax.train.schedules import Linear
 
 
-def _run(model: ModelConfig, optimizer: AdamW | Muon) -> Run:
+def _run(model: ModelConfig, learning_rate: float, clip_norm: float = 1.0) -> Run:
     """The text, the budget and the judging that all rows share."""
     return Run(
         model=model,
         tokenizer=Characters(eos=False),
         objective=Causal(),
-        optimizer=optimizer,
+        optimizer=AdamW(learning_rate=learning_rate, beta2=0.99),
+        clip_norm=clip_norm,
         schedule=Linear(),
         steps=1000,
         batch_rows=12,
@@ -27,39 +28,25 @@ def _run(model: ModelConfig, optimizer: AdamW | Muon) -> Run:
 
 def mlp() -> Run:
     """A feed-forward network over the last 16 characters (Bengio et al. 2003)."""
-    return _run(
-        FeedForward(window=16, embed_width=32, layers=2, width=640, activation="gelu"),
-        AdamW(learning_rate=3e-3, beta2=0.95),
-    )
+    return _run(FeedForward(window=16, embed_width=32, layers=2, width=640, activation="gelu"), learning_rate=3e-3)
 
 
 def cnn() -> Run:
     """Gated convolutions that see the last 64 characters (WaveNet)."""
-    return _run(
-        Convolution(layers=6, width=160, channels=160, taps=2, cycle=6, gate="tanh"),
-        AdamW(learning_rate=3e-3, beta2=0.95),
-    )
+    return _run(Convolution(layers=6, width=160, channels=160, taps=2, cycle=6, gate="tanh"), learning_rate=3e-3)
 
 
 def rnn() -> Run:
-    """A simple recurrent network."""
-    return _run(
-        Recurrent(cell="tanh", layers=2, width=480, embed_width=128, tied=False),
-        AdamW(learning_rate=1e-3, beta2=0.95),
-    )
+    """A simple recurrent network, its gradient clipped hard."""
+    model = Recurrent(cell="tanh", layers=2, width=480, embed_width=128, tied=False)
+    return _run(model, learning_rate=1e-3, clip_norm=0.25)
 
 
 def gru() -> Run:
     """A GRU network."""
-    return _run(
-        Recurrent(cell="gru", layers=1, width=448, embed_width=128, tied=False),
-        AdamW(learning_rate=3e-3, beta2=0.95),
-    )
+    return _run(Recurrent(cell="gru", layers=1, width=448, embed_width=128, tied=False), learning_rate=3e-3)
 
 
 def lstm() -> Run:
     """An LSTM network."""
-    return _run(
-        Recurrent(cell="lstm", layers=1, width=384, embed_width=128, tied=False),
-        AdamW(learning_rate=3e-3, beta2=0.95),
-    )
+    return _run(Recurrent(cell="lstm", layers=1, width=384, embed_width=128, tied=False), learning_rate=6e-3)

@@ -58,11 +58,17 @@ class Data(Config):
     """Share of the documents, or of the characters, held out; unused where validation is a source."""
     packing: Literal["contiguous", "documents"] = "contiguous"
     """contiguous: rows cut from the running text (GPT-1); documents: whole documents, best fit, masked apart."""
+    order: Literal["shuffled", "running"] = "shuffled"
+    """running: row i of an update continues row i of the one before, and a recurrent model's state is carried over."""
 
     def check(self) -> None:
         self.require(len(self.corpora) > 0, "corpora is empty; name at least one source")
         f = self.validation_fraction
         self.require(0 <= f < 1, f"validation_fraction={f} is not in [0, 1)")
+        alone = len(self.corpora) == 1 and self.packing == "contiguous"
+        self.require(
+            self.order == "shuffled" or alone, "order='running' reads one corpus with packing='contiguous', no mixture"
+        )
 
 
 @dataclass(frozen=True)
@@ -191,6 +197,8 @@ class Evaluation(Config):
     """Rows judged at once."""
     max_tokens: int | None = None
     """Judge only this many tokens from the start of the split; None judges all of it."""
+    state: Literal["fresh", "carried"] = "fresh"
+    """fresh: every window begins anew; carried: a recurrent model reads the text in `rows` long parts, each through."""
 
     def check(self) -> None:
         self.require(self.every_steps > 0, f"every_steps={self.every_steps} must be positive")

@@ -15,7 +15,7 @@ from gptjax.config import SEEDS, ConfigError, Corpus, Data, Run, Sources
 from gptjax.data import store
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizer import Tokenizer
-from gptjax.evals import classify, heldout, likelihood, pseudo
+from gptjax.evals import carried, classify, heldout, likelihood, pseudo
 from gptjax.evals.sweep import Evaluator, Place
 from gptjax.infer import beam
 from gptjax.infer.beam import Beam
@@ -70,6 +70,8 @@ def _evaluator(
     fetch = sharding.fetch
     if sources.split is not None and model.causal:
         apart, how = run.data.packing == "documents", replace(run.evaluation, rows=rows)
+        if how.state == "carried":
+            return carried.evaluator(model, sources.split, how, apart, place, fetch, bos_id)
         return likelihood.evaluator(model, sources.split, model.context, how, apart, place, fetch, bos_id)
     if sources.validation is None:
         return None

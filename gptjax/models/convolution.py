@@ -85,6 +85,7 @@ class Convolution(ModelConfig):
             extend=partial(extend, self),
             context=self.context,
             vocab_size=vocab_size,
+            columns=partial(readout.columns, self.tied),
         )
 
     def parameter_count(self, vocab_size: int) -> int:

@@ -75,6 +75,7 @@ class FeedForward(ModelConfig):
             extend=partial(extend, self),
             context=self.context,
             vocab_size=vocab_size,
+            columns=partial(readout.columns, self.tied),
         )
 
     def parameter_count(self, vocab_size: int) -> int:

@@ -81,6 +81,7 @@ class Recurrent(Network):
             context=self.context,
             vocab_size=vocab_size,
             recurrent=True,
+            columns=partial(readout.columns, self.tied),
         )
 
     def widths(self) -> tuple[int, ...]:

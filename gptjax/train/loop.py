@@ -16,7 +16,7 @@ from gptjax.config import ConfigError, Run
 from gptjax.data.prefetch import prefetch
 from gptjax.train import checkpoint, sharding, snapshot
 from gptjax.train.hosts import agreed
-from gptjax.train.state import TrainState, init_state
+from gptjax.train.state import TrainState, init_state, loss_of
 from gptjax.train.step import make_step
 from gptjax.train.stop import Stopped, StopSignal
 from gptjax.types import Objective, Params
@@ -88,7 +88,7 @@ def train(work: Work, folder: Path, observers: Observers, stop: StopSignal) -> T
     if done == run.steps == about["judged_step"]:
         observers.say(f"already trained: {done} of {run.steps} updates")
         return state
-    step = make_step(run, work.objective.loss, optimizer, sharding.layout(work.mesh))
+    step = make_step(run, loss_of(run, work.objective), optimizer, sharding.layout(work.mesh))
     update = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
     place = sharding.placer(work.mesh)
     started = time.perf_counter()

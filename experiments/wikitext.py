@@ -1,0 +1,49 @@
+"""WikiText-2, word by word: LSTM language models with a state carried through the text."""
+
+from gptjax.config import Checkpoints, Data, Evaluation, Run
+from gptjax.data.words import Words
+from gptjax.models.recurrent import Recurrent
+from gptjax.objectives.causal import Causal
+from gptjax.objectives.sampled import SampledCausal
+from gptjax.train.optim import SGD, AdamW
+from gptjax.train.schedules import Linear
+
+
+def lstm() -> Run:
+    """A large LSTM regularised as AWD-LSTM is (Merity et al. 2017): 33M parameters, for a GPU."""
+    return Run(
+        model=Recurrent(
+            cell="lstm", layers=3, width=1150, embed_width=400, context=70, word_dropout=0.1, embed_dropout=0.65,
+            layer_dropout=0.2, output_dropout=0.4, weight_dropout=0.5,
+        ),
+        tokenizer=Words(eos=False),
+        objective=Causal(),
+        optimizer=SGD(learning_rate=30.0, momentum=0.0),
+        schedule=Linear(decay_fraction=0.2),
+        data=Data(order="running"),
+        steps=60_000,
+        batch_rows=80,
+        clip_norm=0.25,
+        ema_decay=0.9998,
+        evaluation=Evaluation(every_steps=1000, rows=10, state="carried"),
+        checkpoints=Checkpoints(every_steps=1000, keep_best="nats_per_token"),
+    )  # fmt: skip
+
+
+def lstm_small() -> Run:
+    """What two cores learn in minutes: a small LSTM, trained against samples of the vocabulary."""
+    return Run(
+        model=Recurrent(
+            cell="lstm", layers=1, width=256, embed_width=256, context=35, embed_dropout=0.2, output_dropout=0.2
+        ),
+        tokenizer=Words(eos=False),
+        objective=SampledCausal(samples=2048),
+        optimizer=AdamW(learning_rate=4e-3, beta2=0.99, weight_decay=0.0),
+        schedule=Linear(warmup_steps=50),
+        data=Data(order="running"),
+        steps=2000,
+        batch_rows=32,
+        clip_norm=0.5,
+        evaluation=Evaluation(every_steps=1000, rows=32, state="carried"),
+        checkpoints=Checkpoints(every_steps=1000),
+    )
