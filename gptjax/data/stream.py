@@ -85,6 +85,12 @@ def permute(indices: np.ndarray, size: int, key: int) -> np.ndarray:
     return values.astype(np.int64)
 
 
+def uniform(indices: np.ndarray, *key: int) -> np.ndarray:
+    """A pseudo-random number in [0, 1) for each index, chosen by the numbers of `key`: float64 of 32 random bits."""
+    mixed = _mix(_mix(np.asarray(indices).astype(np.uint64)) ^ np.uint64(_key(*key)))
+    return (mixed >> np.uint64(32)).astype(np.float64) / 2**32
+
+
 def _quotas(weights: Sequence[float]) -> tuple[int, ...]:
     """Rows of each source in a block: the largest remainders are rounded up."""
     exact = np.array(weights, np.float64) / np.sum(weights) * BLOCK
