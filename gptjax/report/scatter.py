@@ -25,13 +25,12 @@ def to_svg(points_N2: np.ndarray, names: Sequence[str], groups: Sequence[str]) -
     y = Scale(middle[1] - half[1], middle[1] + half[1], HEIGHT - MARGIN, MARGIN)
     order = list(dict.fromkeys(groups))
     colour = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(order)}
-    dot = Markup(
-        '<circle cx="{x}" cy="{y}" r="3" fill="{fill}"/><text x="{right}" y="{y}" dy="0.35em" fill="{fill}">{name}</text>'
-    )
-    parts = [
-        dot.format(x=x(float(a)), y=y(float(b)), right=round(x(float(a)) + 5, 1), fill=colour[group], name=name)
-        for (a, b), name, group in zip(points_N2, names, groups, strict=True)
-    ]
+    circle = Markup('<circle cx="{}" cy="{}" r="3" fill="{}"/>')
+    label = Markup('<text x="{}" y="{}" dy="0.35em" fill="{}">{}</text>')
+    parts = []
+    for (a, b), name, group in zip(points_N2, names, groups, strict=True):
+        left, top = x(float(a)), y(float(b))
+        parts.append(circle.format(left, top, colour[group]) + label.format(left + 5, top, colour[group], name))
     legend = Markup('<text x="{}" y="20" fill="{}" font-weight="bold">{}</text>')
     parts += [legend.format(MARGIN + 130 * i, colour[group], group) for i, group in enumerate(order)]
     head = Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" font-family="system-ui" font-size="13">')
