@@ -18,7 +18,6 @@ from gptjax.evals.sweep import Evaluator, Place
 from gptjax.infer.sample import Decoding, generate
 from gptjax.objectives import examples
 from gptjax.objectives.causal import Causal
-from gptjax.objectives.task import Task
 from gptjax.train import sharding
 from gptjax.train.folder import check_data
 from gptjax.train.step import cast
@@ -41,8 +40,8 @@ def evaluator(
 ) -> Evaluator | None:
     """What judges a run's validation split: every token of it where it is running text, else every row once.
 
-    Computes in `run.precision`, on rows that split evenly over the mesh. A task adds its scores (accuracy, Matthews,
-    F1, or Pearson, Spearman) to the means of the objective.
+    Computes in `run.precision`, on rows that split evenly over the mesh. An objective that predicts adds its scores
+    (accuracy, Matthews, F1, or Pearson, Spearman) to the means of the objective.
     """
     parts = 1 if mesh is None else sharding.row_shards(mesh)
     rows = -(-run.evaluation.rows // parts) * parts
@@ -67,9 +66,10 @@ def _evaluator(
         return None
     source = sources.validation
     means = heldout.evaluator(objective, source, rows, place, fetch)
-    if not isinstance(run.objective, Task):
+    predictor = run.objective.predictor(model)
+    if predictor is None:
         return means
-    predict = jax.jit(run.objective.predictor(model))
+    predict = jax.jit(predictor)
     labels_E = np.asarray(objective.batch(source.take(np.arange(source.rows), 0)).targets)
 
     def judge(params: Params, between: Callable[[], None]) -> dict[str, float]:
