@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -162,6 +162,10 @@ class ObjectiveConfig(Config):
     def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
         """Training and validation rows of `context` + 1 tokens; `cache` is a folder for what is worth keeping."""
         raise NotImplementedError
+
+    def predictor(self, model: "Model") -> Callable[[Any, Any], Any] | None:
+        """`predict(params, batch) -> scores_BC` of classes, choices or a number; None where the loss alone judges."""
+        return None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from gptjax.infer.sample import Decoding, generate
 from gptjax.objectives import examples, masked
 from gptjax.objectives.causal import Causal
 from gptjax.objectives.masked import Masked
-from gptjax.objectives.task import Task
 from gptjax.train import sharding
 from gptjax.train.folder import check_data
 from gptjax.train.step import cast
@@ -49,8 +48,8 @@ def evaluator(
 ) -> Evaluator | None:
     """What judges a run's validation split: every token of it where it is running text, else every row once.
 
-    Computes in `run.precision`, on rows that split evenly over the mesh. A task adds its scores (accuracy, Matthews,
-    F1, or Pearson, Spearman) to the means of the objective.
+    Computes in `run.precision`, on rows that split evenly over the mesh. An objective that predicts adds its scores
+    (accuracy, Matthews, F1, or Pearson, Spearman) to the means of the objective.
     """
     parts = 1 if mesh is None else sharding.row_shards(mesh)
     rows = -(-run.evaluation.rows // parts) * parts
@@ -79,9 +78,10 @@ def _evaluator(
     if isinstance(run.objective, Masked) and run.evaluation.max_tokens is not None:
         source = source._replace(rows=min(source.rows, -(-run.evaluation.max_tokens // model.context)))
     means = heldout.evaluator(objective, source, rows, place, fetch)
-    if not isinstance(run.objective, Task):
+    predictor = run.objective.predictor(model)
+    if predictor is None:
         return means
-    predict = jax.jit(run.objective.predictor(model))
+    predict = jax.jit(predictor)
     labels_E = np.asarray(objective.batch(source.take(np.arange(source.rows), 0)).targets)
 
     def judge(params: Params, between: Callable[[], None]) -> dict[str, float]:
