@@ -13,6 +13,7 @@ Sentences of more than ten words are six percent of the pairs and are given thre
 """
 
 import argparse
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +84,7 @@ def scaled_product() -> Run:
 
 def transformer() -> Run:
     """Two layers that read and two that write."""
-    return _run(TransformerTranslator(layers=2, width=128, heads=4, mlp_width=544, context=CONTEXT), Teacher())
+    return _run(TransformerTranslator(layers=2, width=128, heads=4, mlp_width=568, context=CONTEXT), Teacher())
 
 
 def scheduled_sampling() -> Run:
@@ -126,7 +127,10 @@ def references(run: Run, tokenizer: Any) -> dict[str, tuple[str, ...]]:
 
 
 def judged(folder: Path) -> dict[str, Any]:
-    """Scores of a trained row by both searches, with some translations; what was judged before is read."""
+    """Scores of a trained row by both searches, with some translations and where it looked; kept in scores.json."""
+    kept = folder / "scores.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text(encoding="utf-8")))
     found = trained.load(folder, say)
     right, params = references(found.run, found.tokenizer), found.params["model"]
     scores: dict[str, Any] = {"parameters": sum(x.size for x in jax.tree.leaves(params))}
@@ -140,6 +144,7 @@ def judged(folder: Path) -> dict[str, Any]:
     ])  # fmt: skip
     if found.model.attention is not None:
         draw(found, dict(zip(SHOWN, ours, strict=True)), folder / "pictures")
+    write_json(kept, scores)
     return scores
 
 
@@ -156,7 +161,7 @@ def draw(found: trained.Trained, texts: dict[str, str], folder: Path) -> None:
 
 
 def main(data: Path, out: Path, rows: list[str]) -> None:
-    """Train and judge the rows, print one table; what is trained is not trained again."""
+    """Train and judge the rows, print a table for each score; what is done is not done again."""
     out.mkdir(parents=True, exist_ok=True)
     corpora, found = divided(data, out), {}
     for name in rows:
