@@ -1,7 +1,6 @@
 """Claims about every translator: what it must not see, and that a token at a time is the same as a row at a time."""
 
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,6 @@ from gptjax.models.encoder_decoder_rnn import RecurrentTranslator
 from gptjax.models.encoder_decoder_transformer import TransformerTranslator
 
 V, PADDED = 19, 24
-# These programs run for less time than they compile.
-quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 RECURRENT = RecurrentTranslator(width=16, context=12)
 KINDS = {
     "no_attention": replace(RECURRENT, attention="none"),
@@ -26,6 +23,7 @@ KINDS = {
     "transformer": TransformerTranslator(layers=2, width=16, heads=2, mlp_width=24, context=12),
 }
 LOOKING = [name for name in KINDS if name != "no_attention"]
+pytestmark = pytest.mark.usefixtures("unoptimised")
 random = np.random.default_rng(0)
 SOURCE_BS = random.integers(0, V, (3, 9)).astype(np.int32)
 LENGTHS_B = np.array([9, 4, 1], np.int32)
@@ -40,7 +38,7 @@ class Built:
         shapes = jax.eval_shape(self.model.init, jax.random.key(0))
         draw = np.random.default_rng(1)
         self.params = jax.tree.map(lambda x: jnp.asarray(0.4 * draw.standard_normal(x.shape, np.float32)), shapes)
-        self.features = quick(self._features)
+        self.features = jax.jit(self._features)
 
     def _features(self, params, source_BS, lengths_B, inputs_BT):
         return self.model.decode(params, self.model.encode(params, source_BS, lengths_B), inputs_BT)
@@ -72,7 +70,7 @@ def test_padding_of_the_source_changes_no_bit(built):
 
 def test_a_row_is_the_same_however_much_padding_stands_behind_it(built):
     plain = built.features(built.params, SOURCE_BS, LENGTHS_B, INPUTS_BT)
-    short = quick(built._features)(built.params, SOURCE_BS[1:2, :4], LENGTHS_B[1:2], INPUTS_BT[1:2])
+    short = jax.jit(built._features)(built.params, SOURCE_BS[1:2, :4], LENGTHS_B[1:2], INPUTS_BT[1:2])
     np.testing.assert_allclose(short[0], plain[1], rtol=1e-5, atol=1e-6)
 
 
@@ -91,7 +89,6 @@ def test_every_token_of_the_source_counts_and_the_order_too(built):
 
 
 def test_features_depend_on_the_targets_up_to_their_own_and_on_no_later_one(built):
-    @quick
     def of_embeddings(shift_BTD):
         """Gradients by the embedding of every input: the ids are constants, their vectors are not."""
         table = built.params["embed"]["tokens"]
@@ -100,7 +97,7 @@ def test_features_depend_on_the_targets_up_to_their_own_and_on_no_later_one(buil
         ids_BT = PADDED + np.arange(7)[None]
         return built._features(params, SOURCE_BS[:1], LENGTHS_B[:1], ids_BT).sum(-1)[0]
 
-    jacobian_TTD = quick(jax.jacobian(of_embeddings))(0.3 * jax.random.normal(jax.random.key(2), (7, 16)))
+    jacobian_TTD = jax.jit(jax.jacobian(of_embeddings))(0.3 * jax.random.normal(jax.random.key(2), (7, 16)))
     strength_TT = np.abs(jacobian_TTD).max(-1)
     assert (strength_TT[np.triu_indices(7, 1)] == 0).all()
     assert (strength_TT[np.tril_indices(7)] > 0).all()
@@ -110,7 +107,7 @@ def test_a_token_at_a_time_equals_the_whole_row(built):
     model, params = built.model, built.params
     whole = built.features(params, SOURCE_BS, LENGTHS_B, INPUTS_BT)
 
-    @quick
+    @jax.jit
     def in_parts(params):
         memory = model.encode(params, SOURCE_BS, LENGTHS_B)
         state, parts = model.start(params, memory, 7), []
@@ -124,8 +121,8 @@ def test_a_token_at_a_time_equals_the_whole_row(built):
 
 def test_attention_sums_to_one_over_the_source_and_is_zero_on_padding(looking):
     model = looking.model
-    memory = quick(model.encode)(looking.params, SOURCE_BS, LENGTHS_B)
-    weights_BTS = np.asarray(quick(model.attention)(looking.params, memory, INPUTS_BT))
+    memory = jax.jit(model.encode)(looking.params, SOURCE_BS, LENGTHS_B)
+    weights_BTS = np.asarray(jax.jit(model.attention)(looking.params, memory, INPUTS_BT))
     assert weights_BTS.shape == (3, 7, 9)
     np.testing.assert_allclose(weights_BTS.sum(-1), 1, rtol=1e-5)
     dead_BS = np.arange(9) >= LENGTHS_B[:, None]
@@ -158,7 +155,7 @@ def test_dropout_needs_a_key_and_changes_with_it():
         found = Built(config)
         model, params = found.model, found.params
 
-        @quick
+        @jax.jit
         def features(key, model=model, params=params):
             memory = model.encode(params, SOURCE_BS, LENGTHS_B, key)
             return model.decode(params, memory, INPUTS_BT, key)
