@@ -17,6 +17,7 @@ import tyro
 
 from gptjax import config, trained
 from gptjax.config import ConfigError, Run, nearest
+from gptjax.counted import Counting
 
 T = TypeVar("T")
 
@@ -78,8 +79,8 @@ def first_target(argv: Sequence[str]) -> str | None:
     return next((word for word in argv if re.fullmatch(r"[^-].*\.py:\w+", word)), None)
 
 
-def target(text: str) -> Run:
-    """The run that `FILE.py:NAME` describes; raises `ConfigError` for a missing file or name, or one that is no run."""
+def configuration(text: str) -> Run | Counting:
+    """What `FILE.py:NAME` describes; raises `ConfigError` for a missing file or name, or what is no configuration."""
     path, separator, name = text.rpartition(":")
     if not separator or not path.endswith(".py"):
         raise ConfigError(f"target {text!r}: is not FILE.py:NAME, as in experiments/pretrain.py:tiny")
@@ -91,8 +92,16 @@ def target(text: str) -> Run:
         names = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__]
         raise ConfigError(f"target {text}: {path} has no {name}{nearest(name, names)}; it has {', '.join(names)}")
     run = made() if callable(made) else made
-    if not isinstance(run, Run):
+    if not isinstance(run, Run | Counting):
         raise ConfigError(f"target {text}: gives a {type(run).__name__}, not a Run")
+    return run
+
+
+def target(text: str) -> Run:
+    """The run that `FILE.py:NAME` describes; raises `ConfigError` as `configuration` does, and for a counted one."""
+    run = configuration(text)
+    if not isinstance(run, Run):
+        raise ConfigError(f"target {text}: gives a {type(run).__name__}, which is counted and has no updates")
     return run
 
 

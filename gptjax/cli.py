@@ -15,9 +15,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from gptjax import __version__, arguments, judge, launch
+from gptjax import __version__, arguments, counted, judge, launch
+from gptjax.ablate import experiment as experiments
+from gptjax.ablate import runner
+from gptjax.ablate import table as rows_table
 from gptjax.config import ConfigError, Corpus, Run
+from gptjax.counted import Counting
 from gptjax.data.errors import DataError
+from gptjax.infer.beam import Beam
 from gptjax.infer.sample import Decoding
 from gptjax.plan import planned
 from gptjax.plan import table as estimates
@@ -68,6 +73,21 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Count:
+    """Count an n-gram model into a folder; the same command again finds it there."""
+
+    target: tyro.conf.Positional[str]
+    """What to count: FILE.py:NAME, a function of an experiment file that returns a Counting."""
+    out: Path
+    """The run folder; one run each."""
+    counting: Annotated[Counting, tyro.conf.arg(name="")]
+    source: Annotated[tuple[str, ...], tyro.conf.arg(name="data", metavar="PATH ...")] = ()
+    """Count this instead of the target's corpora: text, .jsonl, .parquet, folder, glob, hf://NAME; several join."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept between runs."""
+
+
+@dataclass(frozen=True)
 class Eval:
     """Judge a checkpoint on held-out text: nats per token, perplexity, bits per byte; every token counted."""
 
@@ -99,6 +119,8 @@ class Sample:
     """Sample among this many most probable tokens."""
     top_p: float | None = None
     """Sample among the most probable tokens whose probabilities first reach this sum."""
+    beams: int | None = None
+    """Search for the likeliest continuation with this many hypotheses, instead of drawing one; 1 is greedy."""
     samples: int = 1
     """Continuations, made as one batch."""
     seed: int = 0
@@ -154,10 +176,36 @@ class Plan:
     """Print one JSON object."""
 
 
+@dataclass(frozen=True)
+class Ablate:
+    """Every row of an experiment with several seeds, in one table; the same command again goes on where it stopped."""
+
+    experiment: tyro.conf.Positional[Path]
+    """FILE.py with ROWS, a dict of name -> Run; beside it BASE, BUDGET and METRIC."""
+    out: Path
+    """The experiment's folder: runs/, table.json, table.md, report.html."""
+    seeds: int = 3
+    """Seeds 0 ... N - 1 of every row; the same seed gives all rows the same data order."""
+    row: tuple[str, ...] = ()
+    """Run only these rows, by name or index from 0 (for the job array of a cluster)."""
+    seed: tuple[int, ...] = ()
+    """Run only these of the seeds."""
+    source: Annotated[tuple[str, ...], tyro.conf.arg(name="data", metavar="PATH ...")] = ()
+    """Use this instead of the rows' corpora: text, .jsonl, .parquet, folder, glob, hf://NAME; several mix."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept between runs."""
+    json: bool = False
+    """Print table.json."""
+
+
 def train(argv: Sequence[str]) -> None:
     """`gptjax train`."""
     named = arguments.first_target(argv)
-    run = arguments.following_init(launch.default_run() if named is None else arguments.target(named), argv)
+    chosen = None if named is None else arguments.configuration(named)
+    if isinstance(chosen, Counting):
+        count(argv, chosen)
+        return
+    run = arguments.following_init(chosen or launch.default_run(), argv)
     default = Train(target=tyro.MISSING, out=tyro.MISSING, run=run)
     asked = arguments.parse(Train, argv, "gptjax train", default)
     if asked.target != named:
@@ -169,6 +217,17 @@ def train(argv: Sequence[str]) -> None:
         jax.distributed.initialize(asked.coordinator, asked.processes, asked.process)
     trackers = launch.Trackers(asked.tensorboard, asked.wandb_project)
     launch.launch(run, asked.out, asked.cache, say, trackers)
+
+
+def count(argv: Sequence[str], counting: Counting) -> None:
+    """`gptjax train` of a model that is counted."""
+    default = Count(target=tyro.MISSING, out=tyro.MISSING, counting=counting)
+    asked = arguments.parse(Count, argv, "gptjax train", default)
+    found = asked.counting
+    if asked.source:
+        found = replace(found, data=replace(found.data, corpora=tuple(map(Corpus, asked.source))))
+    for name, value in counted.count(found, asked.out, asked.cache).items():
+        say(f"{name} {value}")
 
 
 def evaluate(argv: Sequence[str]) -> None:
@@ -192,8 +251,13 @@ def results(values: Mapping[str, float]) -> Table:
 def sample(argv: Sequence[str]) -> None:
     """`gptjax sample`."""
     asked = arguments.parse(Sample, argv, "gptjax sample")
-    decoding = Decoding(asked.temperature, asked.top_k, asked.top_p)
-    found = judge.continued(asked.run, [asked.prompt] * asked.samples, asked.max_tokens, decoding, asked.seed, say)
+    if asked.beams is None:
+        decoding = Decoding(asked.temperature, asked.top_k, asked.top_p)
+        found = judge.continued(asked.run, [asked.prompt] * asked.samples, asked.max_tokens, decoding, asked.seed, say)
+    else:
+        if (asked.temperature, asked.top_k, asked.top_p, asked.samples) != (1.0, None, None, 1):
+            raise ConfigError(f"--beams {asked.beams}: searches, and does not draw; leave the options of drawing out")
+        found = judge.searched(asked.run, asked.prompt, asked.max_tokens, Beam(asked.beams), say)
     if asked.json:
         print(json.dumps(found, ensure_ascii=False))
         return
@@ -242,12 +306,26 @@ def plan(argv: Sequence[str]) -> None:
         console.print(line, style="dim", soft_wrap=True, highlight=False)
 
 
+def ablate(argv: Sequence[str]) -> None:
+    """`gptjax ablate`."""
+    asked = arguments.parse(Ablate, argv, "gptjax ablate")
+    experiment = experiments.read(asked.experiment, asked.source)
+    rows = experiments.chosen(experiment, asked.row)
+    found = runner.run(experiment, asked.seeds, asked.out, asked.cache, rows, asked.seed, say)
+    if asked.json:
+        print(json.dumps(found))
+        return
+    Console().print(rows_table.terminal(found))
+    say(f"wrote {asked.out / 'report.html'}")
+
+
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
     "train": (train, Train),
     "eval": (evaluate, Eval),
     "sample": (sample, Sample),
     "score": (score, Score),
     "plan": (plan, Plan),
+    "ablate": (ablate, Ablate),
     "report": (report, Report),
 }
 

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -163,6 +163,10 @@ class ObjectiveConfig(Config):
         """Training and validation rows of `context` + 1 tokens; `cache` is a folder for what is worth keeping."""
         raise NotImplementedError
 
+    def predictor(self, model: "Model") -> Callable[[Any, Any], Any] | None:
+        """`predict(params, batch) -> scores_BC` of classes, choices or a number; None where the loss alone judges."""
+        return None
+
 
 @dataclass(frozen=True)
 class ScheduleConfig(Config):
@@ -307,23 +311,32 @@ def canonical(config: Config) -> str:
     return json.dumps(to_json(config), sort_keys=True, separators=(",", ":"))
 
 
-def fingerprint(run: Run) -> str:
+def fingerprint(run: Config) -> str:
     """SHA-256 (hex) of what a run is: its canonical JSON with the default mesh, since placement is not identity."""
-    return hashlib.sha256(canonical(dataclasses.replace(run, mesh=Mesh())).encode()).hexdigest()
+    placed = dataclasses.replace(run, mesh=Mesh()) if isinstance(run, Run) else run
+    return hashlib.sha256(canonical(placed).encode()).hexdigest()
 
 
-def save(run: Run, path: Path) -> None:
+def save(run: Config, path: Path) -> None:
     """Write `config.json`: every field, and the run's fingerprint under "hash"."""
     write_json(path, {"hash": fingerprint(run), "run": to_json(run)})
 
 
-def load(path: Path) -> Run:
+def read(path: Path) -> Config:
     """Read `config.json`; raises `ConfigError` where it is not one, or was edited so that its hash is wrong."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         run = from_json(content["run"], str(path))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not a run's configuration ({error})") from None
-    if not isinstance(run, Run) or fingerprint(run) != content.get("hash"):
+    if not isinstance(run, Config) or fingerprint(run) != content.get("hash"):
         raise ConfigError(f"{path}: its hash does not fit its content; restore the file, or start another run")
+    return run
+
+
+def load(path: Path) -> Run:
+    """Read the `config.json` of a trained run; raises `ConfigError` as `read` does, and where it is of another kind."""
+    run = read(path)
+    if not isinstance(run, Run):
+        raise ConfigError(f"{path}: is a {type(run).__name__}, which has no trained parameters; name a trained run")
     return run

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,17 +10,19 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from gptjax import trained
+from gptjax import counted, trained
 from gptjax.config import SEEDS, ConfigError, Corpus, Data, Run, Sources
 from gptjax.data import store
 from gptjax.data.errors import DataError
+from gptjax.data.tokenizer import Tokenizer
 from gptjax.evals import carried, classify, heldout, likelihood, pseudo
 from gptjax.evals.sweep import Evaluator, Place
+from gptjax.infer import beam
+from gptjax.infer.beam import Beam
 from gptjax.infer.sample import Decoding, generate
 from gptjax.objectives import examples, masked
 from gptjax.objectives.causal import Causal
 from gptjax.objectives.masked import Masked
-from gptjax.objectives.task import Task
 from gptjax.train import sharding
 from gptjax.train.folder import check_data
 from gptjax.train.step import cast
@@ -45,8 +48,8 @@ def evaluator(
 ) -> Evaluator | None:
     """What judges a run's validation split: every token of it where it is running text, else every row once.
 
-    Computes in `run.precision`, on rows that split evenly over the mesh. A task adds its scores (accuracy, Matthews,
-    F1, or Pearson, Spearman) to the means of the objective.
+    Computes in `run.precision`, on rows that split evenly over the mesh. An objective that predicts adds its scores
+    (accuracy, Matthews, F1, or Pearson, Spearman) to the means of the objective.
     """
     parts = 1 if mesh is None else sharding.row_shards(mesh)
     rows = -(-run.evaluation.rows // parts) * parts
@@ -75,9 +78,10 @@ def _evaluator(
     if isinstance(run.objective, Masked) and run.evaluation.max_tokens is not None:
         source = source._replace(rows=min(source.rows, -(-run.evaluation.max_tokens // model.context)))
     means = heldout.evaluator(objective, source, rows, place, fetch)
-    if not isinstance(run.objective, Task):
+    predictor = run.objective.predictor(model)
+    if predictor is None:
         return means
-    predict = jax.jit(run.objective.predictor(model))
+    predict = jax.jit(predictor)
     labels_E = np.asarray(objective.batch(source.take(np.arange(source.rows), 0)).targets)
 
     def judge(params: Params, between: Callable[[], None]) -> dict[str, float]:
@@ -102,6 +106,8 @@ def held_out(
     the text's pseudo-likelihood (`PSEUDO_TOKENS`), in their place. Without `data` it is training's own number, or with
     `whole` that of the whole split; raises `FolderError` where the run's data have changed since.
     """
+    if counted.holds(folder):
+        return counted.held_out(folder, data, cache)
     found = trained.load(folder, say)
     run = found.run
     most = run.evaluation.max_tokens if data is None and not whole else None
@@ -154,6 +160,25 @@ def text(source: str, found: trained.Trained, cache: Path) -> TokenSplit:
     return store.build(whole, found.tokenizer, cache).splits["train"][0]
 
 
+class _Writer(NamedTuple):
+    """What continues prompts."""
+
+    tokenizer: Tokenizer
+    step: int
+    generate: Callable[[list[np.ndarray], int, Decoding, jax.Array], list[np.ndarray]]
+    """`generate(prompts, max_tokens, decoding, key)` gives the new tokens of each prompt."""
+
+
+def _writer(folder: Path, say: Say) -> _Writer:
+    if counted.holds(folder):
+        counts = counted.load(folder)
+        return _Writer(counts.tokenizer, counted.STEP, partial(counted.generate, counts))
+    found = trained.load(folder, say)
+    params = in_precision(found.params["model"], found.run.precision)
+    eos_id = found.tokenizer.eos_id
+    return _Writer(found.tokenizer, found.step, partial(generate, found.model, params, eos_id=eos_id))
+
+
 def continued(
     folder: Path, prompts: list[str], max_tokens: int, decoding: Decoding, seed: int, say: Say
 ) -> dict[str, Any]:
@@ -162,21 +187,39 @@ def continued(
         raise ConfigError("there is nothing to continue; ask for one sample at least")
     if not 0 <= seed < SEEDS:
         raise ConfigError(f"seed={seed} is not in [0, 2**32)")
-    found = trained.load(folder, say)
-    tokenizer = found.tokenizer
-    begin = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
-    if not all(prompts) and not begin:
-        begin = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
-    encoded = [np.array([*begin, *tokenizer.encode(prompt)], np.int32) for prompt in prompts]
-    key = jax.random.key(seed)
-    params = in_precision(found.params["model"], found.run.precision)
-    made = generate(found.model, params, encoded, max_tokens, decoding, key, tokenizer.eos_id)
+    writer = _writer(folder, say)
+    tokenizer = writer.tokenizer
+    encoded = _encoded(tokenizer, prompts)
+    made = writer.generate(encoded, max_tokens, decoding, jax.random.key(seed))
     samples = [
         {"prompt": prompt, "text": tokenizer.decode(ids), "tokens": len(ids)}
         for prompt, ids in zip(prompts, made, strict=True)
     ]
     how = {"temperature": decoding.temperature, "top_k": decoding.top_k, "top_p": decoding.top_p}
-    return {"step": found.step, "seed": seed, "decoding": how, "samples": samples}
+    return {"step": writer.step, "seed": seed, "decoding": how, "samples": samples}
+
+
+def _encoded(tokenizer: Tokenizer, prompts: list[str]) -> list[np.ndarray]:
+    """Ids of the prompts, behind a beginning-of-text token where there is one; an empty one follows some text's end."""
+    begin = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
+    if not all(prompts) and not begin:
+        begin = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
+    return [np.array([*begin, *tokenizer.encode(prompt)], np.int32) for prompt in prompts]
+
+
+def searched(folder: Path, prompt: str, max_tokens: int, how: Beam, say: Say) -> dict[str, Any]:
+    """`gptjax sample --beams`: the hypotheses that a beam search ends with, the best first, with their nats."""
+    found = trained.load(folder, say)
+    if not found.model.causal:
+        raise ConfigError("the model reads both sides of a token and cannot continue a text; search with a GPT")
+    tokenizer, params = found.tokenizer, in_precision(found.params["model"], found.run.precision)
+    [best] = beam.continuations(found.model, params, _encoded(tokenizer, [prompt]), max_tokens, how, tokenizer.eos_id)
+    samples = [
+        {"prompt": prompt, "text": tokenizer.decode(h.tokens), "tokens": len(h.tokens), "nats": -h.log_probability}
+        for h in best
+    ]
+    decoding = {"beams": how.beams, "length_power": how.length_power}
+    return {"step": found.step, "decoding": decoding, "samples": samples[:1] if how.beams == 1 else samples}
 
 
 class Surprisal(NamedTuple):
@@ -195,6 +238,12 @@ class Surprisal(NamedTuple):
 
 def surprisal(folder: Path, data: str, stride: int | None, cache: Path, say: Say) -> Surprisal:
     """`gptjax score`: -log2 p of every token of all of `data`, each predicted once."""
+    if counted.holds(folder):
+        counts = counted.load(folder)
+        split = counted.text(counts, data, cache)
+        nats_N = counted.nats(counts.model, split, counts.tokenizer.bos_id)
+        about = counted.judge(counts.model, split, counts.tokenizer.bos_id) | {"step": counted.STEP}
+        return _surprisal(counts.tokenizer, split, nats_N, about)
     found = trained.load(folder, say)
     run, context = found.run, found.model.context
     split = text(data, found, cache)
@@ -203,12 +252,10 @@ def surprisal(folder: Path, data: str, stride: int | None, cache: Path, say: Say
     params = in_precision(found.params["model"], run.precision)
     nats_N = likelihood.token_nats(found.model, params, split, context, stride, rows, apart, bos_id=bos_id)
     given = len(likelihood.given(split, apart, bos_id))
-    summary = {
-        **likelihood.summary(nats_N, split.bytes, given),
-        "stride": stride,
-        "context": context,
-        "step": found.step,
-    }
-    ids = np.asarray(split.tokens).tolist()
-    bits = (nats_N / np.log(2)).tolist()
-    return Surprisal(found.tokenizer.pieces(np.asarray(split.tokens)), ids, bits, summary)
+    about = likelihood.summary(nats_N, split.bytes, given) | {"stride": stride, "context": context, "step": found.step}
+    return _surprisal(found.tokenizer, split, nats_N, about)
+
+
+def _surprisal(tokenizer: Tokenizer, split: TokenSplit, nats_N: np.ndarray, summary: dict[str, float]) -> Surprisal:
+    tokens_N = np.asarray(split.tokens)
+    return Surprisal(tokenizer.pieces(tokens_N), tokens_N.tolist(), (nats_N / np.log(2)).tolist(), summary)

@@ -43,6 +43,23 @@ def train(capfd, tmp_path, data, *options) -> str:
     return mistake(capfd, "train", SMALL, *where, *options)
 
 
+def test_beam_search_gives_hypotheses_with_the_likeliest_first(trained, capfd):
+    def searched(beams):
+        capfd.readouterr()
+        words = ["sample", str(trained), "--prompt", "line 7", "--max-tokens", "5", "--json", "--beams", str(beams)]
+        assert run_verb(words) == 0
+        return json.loads(capfd.readouterr().out)["samples"]
+
+    found = searched(3)
+    nats = [sample["nats"] for sample in found]
+    assert nats == sorted(nats)
+    assert len({sample["text"] for sample in found}) == 3
+    [greedy] = searched(1)
+    assert greedy["nats"] >= nats[0]
+    line = mistake(capfd, "sample", trained, "--prompt", "x", "--beams", 3, "--temperature", 0.5)
+    assert "--beams 3: searches, and does not draw" in line
+
+
 def test_a_missing_file(capfd, tmp_path):
     assert "nowhere.txt" in train(capfd, tmp_path, tmp_path / "nowhere.txt")
 

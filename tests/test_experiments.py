@@ -3,10 +3,13 @@
 import inspect
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from gptjax import arguments, config
 from gptjax.config import Data
+from gptjax.train.state import path_of
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -53,3 +56,27 @@ def test_documented_functions_are_found_and_none_is_known_from_training(tmp_path
     known = {pair["completion"] for pair in found["train"]}
     assert found["validation"]
     assert not known & {pair["completion"] for pair in found["validation"]}
+
+
+def test_repetition_is_the_share_of_four_grams_seen_before():
+    decoding = arguments.load_file(EXPERIMENTS / "decoding.py")
+    assert decoding.repeated(np.array([1, 2, 3, 4, 5, 6, 7])) == 0
+    assert decoding.repeated(np.array([1, 2, 3, 4, 1, 2, 3, 4])) == pytest.approx(1 / 5)
+    assert decoding.repeated(np.zeros(10, int)) == pytest.approx(6 / 7)
+
+
+def test_rows_of_the_lineage_are_of_like_size_and_start_from_the_same_weights_where_shapes_agree():
+    rows = arguments.load_file(EXPERIMENTS / "lineage.py").ROWS
+    runs = {name: row for name, row in rows.items() if isinstance(row, config.Run)}
+    sizes = [run.model.parameter_count(65) for run in runs.values()]
+    assert max(sizes) < 1.1 * min(sizes)
+    seen: dict[tuple, np.ndarray] = {}
+    for name, run in runs.items():
+        params = run.model.build(65, 65).init(jax.random.key(3))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            if not np.std(leaf) > 0:
+                continue
+            # Divided by their scale, which a row may choose: the draws are the same.
+            draw, place = leaf / np.std(leaf), (path_of(path), leaf.shape)
+            np.testing.assert_allclose(draw, seen.setdefault(place, draw), atol=1e-5, err_msg=f"{name} {place}")
+    assert len(seen) > 30

@@ -137,6 +137,12 @@ def uniforms(rows_B: np.ndarray, columns: int, *parts: int) -> np.ndarray:
     return (_mix(seeds_B[:, None] + steps) >> np.uint64(11)) * 2.0**-53
 
 
+def uniform(indices: np.ndarray, *key: int) -> np.ndarray:
+    """A pseudo-random number in [0, 1) for each index, chosen by the numbers of `key`: float64 of 32 random bits."""
+    mixed = _mix(_mix(np.asarray(indices).astype(np.uint64)) ^ np.uint64(_key(*key)))
+    return (mixed >> np.uint64(32)).astype(np.float64) / 2**32
+
+
 def _quotas(weights: Sequence[float]) -> tuple[int, ...]:
     """Rows of each source in a block: the largest remainders are rounded up."""
     exact = np.array(weights, np.float64) / np.sum(weights) * BLOCK

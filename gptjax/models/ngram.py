@@ -19,11 +19,14 @@ distinct n-grams of an order, C distinct contexts of an order (the U of the orde
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 MAX_ORDER = 8
+
+Smoothing = Literal["kneser_ney", "backoff", "add_k"]
+"""How an order meets the one below: added to it, asking it only where nothing was seen, or never (uniform instead)."""
 
 
 class Counts(NamedTuple):
@@ -46,6 +49,7 @@ class NGram(NamedTuple):
 
     vocab_size: int
     orders: tuple[Counts, ...]
+    smoothing: Smoothing = "kneser_ney"
 
 
 def fit(tokens: np.ndarray, order: int, vocab_size: int) -> NGram:
@@ -62,21 +66,12 @@ def fit(tokens: np.ndarray, order: int, vocab_size: int) -> NGram:
     Raises ValueError for an order outside 1..8, an empty corpus, one shorter than the order, ids out of range, a corpus
     that is not one row of integers, and a vocab_size whose keys (below N * vocab_size) overflow int64.
     """
-    if not 1 <= order <= MAX_ORDER:
-        raise ValueError(f"order={order} is out of range; n-gram orders are 1..{MAX_ORDER}")
-    tokens_N = _checked("tokens", tokens, vocab_size)
-    if len(tokens_N) == 0:
-        raise ValueError("tokens is empty; an n-gram model needs a corpus to count")
-    if len(tokens_N) < order:
-        raise ValueError(f"tokens has {len(tokens_N)} tokens, fewer than order={order}; lower the order")
-    if len(tokens_N) * vocab_size >= 2**63:
-        raise ValueError(f"vocab_size={vocab_size} times {len(tokens_N)} tokens overflows int64; renumber the ids")
-
+    tokens_N = countable(tokens, order, vocab_size)
     tables: list[Counts] = []
     keys_U, contexts = np.zeros(1, np.int64), 0  # order 0: the empty n-gram, which starts at every place
     ranks = np.zeros(len(tokens_N) + 1, np.int64)  # ranks[s]: the n-gram that starts at s
     for n in range(1, order + 1):
-        longer_keys_U, starts_U, longer_ranks = _rank(ranks[:-1] * vocab_size + tokens_N[n - 1 :])
+        longer_keys_U, starts_U, longer_ranks = rank(ranks[:-1] * vocab_size + tokens_N[n - 1 :])
         if n > 1:
             # An n-gram's last n-1 tokens start one place later, so each distinct n-gram is one more token before them.
             counts_U = np.bincount(ranks[starts_U + 1], minlength=len(keys_U))
@@ -87,6 +82,20 @@ def fit(tokens: np.ndarray, order: int, vocab_size: int) -> NGram:
     return NGram(vocab_size, tuple(tables))
 
 
+def countable(tokens: np.ndarray, order: int, vocab_size: int) -> np.ndarray:
+    """The tokens as int64 [N], known to be good to count; raises ValueError as `fit` says."""
+    if not 1 <= order <= MAX_ORDER:
+        raise ValueError(f"order={order} is out of range; n-gram orders are 1..{MAX_ORDER}")
+    tokens_N = _checked("tokens", tokens, vocab_size)
+    if len(tokens_N) == 0:
+        raise ValueError("tokens is empty; an n-gram model needs a corpus to count")
+    if len(tokens_N) < order:
+        raise ValueError(f"tokens has {len(tokens_N)} tokens, fewer than order={order}; lower the order")
+    if len(tokens_N) * vocab_size >= 2**63:
+        raise ValueError(f"vocab_size={vocab_size} times {len(tokens_N)} tokens overflows int64; renumber the ids")
+    return tokens_N
+
+
 def log_probability(model: NGram, tokens: np.ndarray) -> np.ndarray:
     """Natural log p(tokens[i] | up to order-1 tokens before i) of every token of a text, [N] float64, in nats.
 
@@ -94,14 +103,19 @@ def log_probability(model: NGram, tokens: np.ndarray) -> np.ndarray:
     text gives an empty array. Raises ValueError for ids out of range and for anything but one row of integers.
     """
     tokens_N = _checked("tokens", tokens, model.vocab_size)
-    probability_N = np.full(len(tokens_N), 1.0 / model.vocab_size)
+    uniform = 1.0 / model.vocab_size
+    probability_N = np.full(len(tokens_N), uniform)
     for n, (table, contexts, found) in enumerate(_walk(model, tokens_N), start=1):
         contexts = contexts[:-1]  # the last n-1 tokens have no token after them
         p = probability_N[n - 1 :]  # a view: the first n-1 tokens keep what lower orders gave them
+        if model.smoothing == "add_k":
+            p[:] = uniform
         p *= np.where(contexts >= 0, table.backoff_C[contexts], 1.0)
         hits = np.flatnonzero(found >= 0)
         counts = table.counts_U[found[hits]]
-        p[hits] += (counts - _discount(counts, table.discounts)) / table.totals_C[contexts[hits]]
+        if model.smoothing == "backoff":
+            p[hits] = 0.0
+        p[hits] += (counts - discount(counts, table.discounts)) / table.totals_C[contexts[hits]]
     log_probability_N: np.ndarray = np.log(probability_N, out=probability_N)
     return log_probability_N
 
@@ -116,12 +130,18 @@ def distribution(model: NGram, context: np.ndarray) -> np.ndarray:
     probability_V = np.full(model.vocab_size, 1.0 / model.vocab_size)
     for table, contexts, _ in _walk(model, context_T):
         if len(contexts) == 0 or contexts[-1] < 0:  # no such context, so no longer one either
+            if model.smoothing == "add_k" and len(contexts):
+                probability_V[:] = 1.0 / model.vocab_size
             break
         first_key = contexts[-1] * model.vocab_size
         low, high = np.searchsorted(table.keys_U, [first_key, first_key + model.vocab_size])
         words, counts = table.keys_U[low:high] - first_key, table.counts_U[low:high]
+        if model.smoothing == "add_k":
+            probability_V[:] = 1.0 / model.vocab_size
         probability_V *= table.backoff_C[contexts[-1]]
-        probability_V[words] += (counts - _discount(counts, table.discounts)) / table.totals_C[contexts[-1]]
+        if model.smoothing == "backoff":
+            probability_V[words] = 0.0
+        probability_V[words] += (counts - discount(counts, table.discounts)) / table.totals_C[contexts[-1]]
     return probability_V
 
 
@@ -141,7 +161,7 @@ def _walk(model: NGram, tokens_N: np.ndarray) -> Iterator[tuple[Counts, np.ndarr
         ranks = found
 
 
-def _rank(keys_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rank(keys_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct keys in ascending order [U], a position of each [U], and the rank of each position's key [N]."""
     permutation_N = np.argsort(keys_N)
     sorted_N = keys_N[permutation_N]
@@ -155,15 +175,16 @@ def _rank(keys_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _table(keys_U: np.ndarray, counts_U: np.ndarray, contexts: int, vocab_size: int) -> Counts:
-    discounts, estimated = _discounts(counts_U)
+    discounts, estimated = discounts_of(counts_U)
     context_U = keys_U // vocab_size
     totals_C = np.bincount(context_U, weights=counts_U, minlength=contexts)
-    taken_C = np.bincount(context_U, weights=_discount(counts_U, discounts), minlength=contexts)
+    taken_C = np.bincount(context_U, weights=discount(counts_U, discounts), minlength=contexts)
     backoff_C = np.divide(taken_C, totals_C, out=np.ones(contexts), where=totals_C > 0)
     return Counts(keys_U, counts_U, totals_C, backoff_C, discounts, estimated)
 
 
-def _discounts(counts_U: np.ndarray) -> tuple[tuple[float, float, float], bool]:
+def discounts_of(counts_U: np.ndarray) -> tuple[tuple[float, float, float], bool]:
+    """(D_1, D_2, D_3+) of an order, and whether they are estimates or the fall-back described at `fit`."""
     n1, n2, n3, n4 = (int(np.count_nonzero(counts_U == k)) for k in (1, 2, 3, 4))
     if min(n1, n2, n3, n4) > 0:
         y = n1 / (n1 + 2 * n2)
@@ -173,9 +194,10 @@ def _discounts(counts_U: np.ndarray) -> tuple[tuple[float, float, float], bool]:
     return (0.5, 1.0, 1.5), False
 
 
-def _discount(counts: np.ndarray, discounts: tuple[float, float, float]) -> np.ndarray:
-    discount: np.ndarray = np.take(discounts, np.minimum(counts, 3) - 1)
-    return discount
+def discount(counts: np.ndarray, discounts: tuple[float, float, float]) -> np.ndarray:
+    """What is subtracted from each of these counts, 1 at least."""
+    taken: np.ndarray = np.take(discounts, np.minimum(counts, 3) - 1)
+    return taken
 
 
 def _checked(name: str, tokens: np.ndarray, vocab_size: int) -> np.ndarray:

@@ -24,9 +24,13 @@ def require_vocabulary(config: Config, vocab_size: int, padded_vocab_size: int) 
 
 
 def init(key: Key, padded_vocab_size: int, embed_width: int, init_std: float, head_width: int | None) -> Params:
-    """Float32 embed/tokens [V, E] and, unless `head_width` is None (tied), head/kernel [D, V]."""
-    tokens_key, head_key = jax.random.split(key)
-    params = {"embed": {"tokens": init_std * jax.random.normal(tokens_key, (padded_vocab_size, embed_width))}}
+    """Float32 embed/tokens [V, E] and, unless `head_width` is None (tied), head/kernel [D, V].
+
+    `key` is the first of those that the model's own is split into: then embeddings of one shape are the same draws in
+    every family, the GPT's included, and rows of an experiment with one seed differ in what they are to differ in.
+    """
+    params = {"embed": {"tokens": init_std * jax.random.normal(key, (padded_vocab_size, embed_width))}}
+    head_key = jax.random.fold_in(key, 1)
     if head_width is not None:
         # Small logits whatever the width, so that the first loss is near ln V.
         kernel_DV = jax.random.normal(head_key, (head_width, padded_vocab_size)) * 0.1 * head_width**-0.5

@@ -1,5 +1,6 @@
 """One self-contained HTML page about one or several runs: no script, font or picture comes from anywhere else."""
 
+import base64
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,29 +31,34 @@ def write(runs: Sequence[Path], out: Path) -> None:
     records = [read(run, name) for run, name in zip(runs, _names(runs), strict=True)]
     fields = [record.config for record in records]
     headlines = [headline(record) for record in records]
-    text = _template().render(
+    text = template("page.html").render(
         records=records,
         headlines=headlines,
         judged=_order(headlines, trained=False),
         trained=_order(headlines, trained=True),
         charts=curves.charts(records),
-        differing=_grid(fields, differing=True) if len(records) > 1 else [],
-        fields=_grid(fields),
-        environments=_grid([flat(record.environment) for record in records]),
+        differing=grid(fields, differing=True) if len(records) > 1 else [],
+        fields=grid(fields),
+        environments=grid([flat(record.environment) for record in records]),
         surprisals=[_surprisal(record) for record in records],
     )
+    replace_text(out, text)
+
+
+def replace_text(out: Path, text: str) -> None:
+    """Write a text file whole: a kill leaves the old one or the new one."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(out.name + ".tmp")
     temporary.write_text(text, encoding="utf-8", errors="replace")
     temporary.replace(out)
 
 
-def _template() -> jinja2.Template:
-    """Autoescaping, so that what a model or a user wrote is text and never markup."""
+def template(name: str) -> jinja2.Template:
+    """A template of this folder, autoescaping, so that what a model or a user wrote is text and never markup."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"cells": _cells, "decoding": _decoding}
-    return environment.get_template("page.html")
+    environment.filters |= {"cells": _cells, "decoding": _decoding, "data_uri": _data_uri}
+    return environment.get_template(name)
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
@@ -68,7 +74,7 @@ def _order(headlines: Sequence[dict[str, Figure]], trained: bool) -> list[str]:
     return [name for name in dict.fromkeys(TRAINED if trained else (*FIRST, *judged)) if name in names]
 
 
-def _grid(columns: Sequence[dict[str, Any]], differing: bool = False) -> list[tuple[str, list[str]]]:
+def grid(columns: Sequence[dict[str, Any]], differing: bool = False) -> list[tuple[str, list[str]]]:
     """[(field, [value of each column])], of all fields or of those whose values differ."""
     absent = object()
     fields = dict.fromkeys(field for column in columns for field in column)
@@ -105,6 +111,11 @@ def _column(cells: Sequence[Any]) -> list[tuple[str, bool]]:
         f"{value:,.{places}f}" if isinstance(value, float) and largest >= 0.01 else number(value) for value in values
     ]
     return [(text, numeric) for text in (str(head), *texts)]
+
+
+def _data_uri(svg: str) -> str:
+    """An SVG as the source of an image, where no script in it can run."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _decoding(decoding: Any) -> str:

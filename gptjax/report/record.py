@@ -32,6 +32,8 @@ class Record:
     """[{"prompt", "text", "decoding"}]."""
     surprisal: list[Row]
     """[{"text", "bits"}]."""
+    pictures: list[tuple[str, str]]
+    """(name, SVG) of every `pictures/NAME.svg`, in order of their names."""
     parameters: int | None
     """Scalars of the model; None where its code or its tokenizer cannot be found."""
 
@@ -52,6 +54,7 @@ def read(folder: Path, name: str) -> Record:
         tables=_json(folder / "results.json", []),
         samples=_json(folder / "samples.json", []),
         surprisal=_json(folder / "surprisal.json", {"tokens": []})["tokens"],
+        pictures=[(p.stem, p.read_text(encoding="utf-8")) for p in sorted((folder / "pictures").glob("*.svg"))],
         parameters=_parameters(folder),
     )
 

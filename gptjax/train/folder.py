@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gptjax import config
-from gptjax.config import Run
+from gptjax.config import Config, Run
 from gptjax.config import write_json as write_json
 
 
@@ -26,7 +26,7 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
 
 
 @contextmanager
-def opened(folder: Path, run: Run) -> Iterator[None]:
+def opened(folder: Path, run: Config) -> Iterator[None]:
     """Hold the folder for this run, exclusively, until the process ends or the context is left.
 
     Raises `FolderError` where another process writes there, where it belongs to another configuration, or where it is
@@ -49,17 +49,17 @@ def opened(folder: Path, run: Run) -> Iterator[None]:
         yield
 
 
-def _refuse_other(folder: Path, run: Run) -> None:
+def _refuse_other(folder: Path, run: Config) -> None:
     path = folder / "config.json"
     if not path.exists():
         strangers = [p.name for p in folder.iterdir() if p.name not in (".lock", "config.json.tmp")]
         if strangers:
             raise FolderError(f"--out {folder}: holds {sorted(strangers)[0]} but no config.json; name an empty folder")
         return
-    old = config.load(path)
+    old = config.read(path)
     if config.fingerprint(old) != config.fingerprint(run):
-        same_place = config.to_json(replace(run, mesh=old.mesh))
-        changed = "; ".join(differences(config.to_json(old), same_place)[:3])
+        here = replace(run, mesh=old.mesh) if isinstance(run, Run) and isinstance(old, Run) else run
+        changed = "; ".join(differences(config.to_json(old), config.to_json(here))[:3])
         raise FolderError(f"--out {folder}: holds another run ({changed}); name another folder, or repeat its settings")
 
 

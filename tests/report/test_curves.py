@@ -3,7 +3,7 @@ from gptjax.report.record import Record
 
 
 def record(training=(), judged=(), name="run"):
-    return Record(name, {}, {}, list(training), list(judged), [], [], [], None)
+    return Record(name, {}, {}, list(training), list(judged), [], [], [], [], None)
 
 
 def test_a_long_curve_is_thinned_and_keeps_every_spike_and_every_gap():

@@ -5,7 +5,7 @@ from gptjax.report.record import Record
 
 
 def record(training=(), judged=()):
-    return Record("run", {"steps": 100}, {}, list(training), list(judged), [], [], [], None)
+    return Record("run", {"steps": 100}, {}, list(training), list(judged), [], [], [], [], None)
 
 
 def row(step, **values):

@@ -1,3 +1,4 @@
+import base64
 import json
 import math
 import re
@@ -110,6 +111,21 @@ def test_what_a_model_or_a_user_wrote_is_text_and_never_markup(tmp_path):
     assert found.count("img") == found.count("i") == 0
     assert "alert" not in "".join(str(attributes.keys()) for _, attributes in found.tags)
     assert 'alert("x")' in found.text
+
+
+def test_pictures_are_images_in_which_no_script_runs(tmp_path):
+    run = fill(begin(tmp_path / "tiny"))
+    plain = written(tmp_path, run)
+    svg = '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script><text>né</text></svg>'
+    (run / "pictures").mkdir()
+    (run / "pictures" / "word_map.svg").write_text(svg, encoding="utf-8")
+    found = written(tmp_path, run)
+    assert found.count("script") == plain.count("script")
+    [source] = [attributes["src"] for tag, attributes in found.tags if tag == "img"]
+    kind, _, content = source.partition(",")
+    assert kind == "data:image/svg+xml;base64"
+    assert base64.b64decode(content).decode() == svg
+    assert "word map" in found.text
 
 
 def test_the_page_needs_nothing_from_elsewhere(tmp_path):

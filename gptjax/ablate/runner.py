@@ -1,0 +1,154 @@
+"""Running an experiment: every row with every seed, one after another, and one table of what they came to.
+
+DIR/runs/ROW/seed-K are ordinary run folders (ROW/counted where there is no seed). What is finished is not run again, so
+a killed sweep continues by the same command, and several machines may share DIR, each with rows and seeds of its own.
+DIR/table.json, table.md and report.html are written anew after every run.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from gptjax import config, counted, launch
+from gptjax.ablate import outcome, summary, table
+from gptjax.ablate.budget import Seconds
+from gptjax.ablate.experiment import Experiment, Row
+from gptjax.ablate.outcome import Outcome
+from gptjax.config import ConfigError, Run
+from gptjax.report import ablation
+from gptjax.train.folder import FolderError
+from gptjax.train.loop import Diverged
+
+Say = Callable[[str], None]
+
+
+class Job(NamedTuple):
+    """One run of an experiment."""
+
+    name: str
+    seed: int | None
+    row: Row
+    folder: Path
+
+
+def run(
+    experiment: Experiment, seeds: int, out: Path, cache: Path, rows: Sequence[str], only: Sequence[int], say: Say
+) -> dict[str, Any]:
+    """Run these rows with seeds 0 ... seeds - 1 (or `only` some of them) and give what `table.json` holds.
+
+    The table has all rows that have finished in `out`, by whomever. Raises `ConfigError` for a row that cannot be
+    judged by the experiment's metric, and what `launch` raises; a row that diverges is noted and the others go on.
+    """
+    if seeds < 1:
+        raise ConfigError(f"--seeds {seeds}: must be positive")
+    for seed in only:
+        if not 0 <= seed < seeds:
+            raise ConfigError(f"--seed {seed}: is not one of the seeds 0 to {seeds - 1}; raise --seeds")
+    if out.is_file() or (out / "config.json").exists():
+        raise FolderError(f"--out {out}: is a file or a run's own folder; name a folder for the experiment")
+    budgeted = {name: _budgeted(experiment, name, out, cache, say) for name in experiment.rows}
+    todo = [job for job in jobs(budgeted, only or range(seeds), out) if job.name in rows]
+    for number, job in enumerate(todo, start=1):
+        if outcome.finished(job.folder, job.row):
+            continue
+        say(f"run {number} of {len(todo)}: {job.name}" + ("" if job.seed is None else f", seed {job.seed}"))
+        _run(job, cache, say)
+        _check_metric(experiment, job)
+        write(experiment, budgeted, seeds, out)
+    return write(experiment, budgeted, seeds, out)
+
+
+def jobs(rows: dict[str, Row], seeds: Sequence[int], out: Path) -> list[Job]:
+    """All runs: every row with the first seed, then with the next, so that there is soon something to compare."""
+    found = []
+    for number, seed in enumerate(seeds):
+        for name, row in rows.items():
+            home = out / "runs" / name
+            if isinstance(row, Run):
+                found.append(Job(name, seed, replace(row, seed=seed), home / f"seed-{seed}"))
+            elif number == 0:
+                found.append(Job(name, None, row, home / "counted"))
+    return found
+
+
+def _run(job: Job, cache: Path, say: Say) -> None:
+    if not isinstance(job.row, Run):
+        counted.count(job.row, job.folder, cache)
+        return
+    try:
+        launch.launch(job.row, job.folder, cache, say)
+    except Diverged as error:
+        say(f"{job.name}: {error}")
+        outcome.give_up(job.folder, str(error))
+    jax.clear_caches()  # compiled programs of this row are of no use to the next
+
+
+def _budgeted(experiment: Experiment, name: str, out: Path, cache: Path, say: Say) -> Row:
+    """The row with as many updates as the budget pays for; what was measured once is remembered in `budget.json`."""
+    row, budget = experiment.rows[name], experiment.budget
+    if budget is None or not isinstance(row, Run):
+        return row
+    path = out / "budget" / f"{name}.json"
+    asked = {"budget": config.to_json(budget), "row": config.fingerprint(row)}
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if known.get("asked") == asked:
+        return _lasting(experiment, name, row, known["steps"])
+    if isinstance(budget, Seconds):
+        say(f"{name}: timing some updates")
+    steps = budget.steps(row, out / "budget" / name, cache, say)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config.write_json(path, {"asked": asked, "steps": steps})
+    return _lasting(experiment, name, row, steps)
+
+
+def _lasting(experiment: Experiment, name: str, row: Run, steps: int) -> Run:
+    try:
+        return replace(row, steps=steps)
+    except ConfigError as error:
+        raise ConfigError(f"{experiment.path}: row {name}, {steps} updates by its budget: {error}") from None
+
+
+def _check_metric(experiment: Experiment, job: Job) -> None:
+    found = outcome.read(job.folder, job.row)
+    if experiment.metric not in found.metrics and found.failure is None:
+        there = ", ".join(found.metrics) or "none: nothing is held out"
+        raise ConfigError(f"{experiment.path}: row {job.name} has no metric {experiment.metric!r}; it has {there}")
+
+
+def write(experiment: Experiment, rows: dict[str, Row], seeds: int, out: Path) -> dict[str, Any]:
+    """Write `table.json`, `table.md` and `report.html` of all that is finished; gives the first."""
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in rows}
+    for job in jobs(rows, range(seeds), out):
+        if outcome.finished(job.folder, job.row):
+            outcomes[job.name].append(outcome.read(job.folder, job.row))
+    result = {
+        "experiment": experiment.path.stem,
+        "metric": experiment.metric,
+        "base": experiment.base,
+        "seeds": seeds,
+        "level": summary.LEVEL,
+        "budget": _spelled(experiment),
+        "rows": summary.summarise(outcomes, experiment.base, experiment.metric, range(seeds)),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    config.write_json(out / "table.json", result)
+    ablation.page.replace_text(out / "table.md", table.markdown(result))
+    curves = {
+        name: [[(x, m[experiment.metric]) for x, m in one.curve if experiment.metric in m] for one in found]
+        for name, found in outcomes.items()
+    }
+    configs = {name: config.to_json(row) for name, row in rows.items()}
+    ablation.write(result, table.header(result), table.cells(result), table.footnotes(result), curves, configs, out)
+    return result
+
+
+def _spelled(experiment: Experiment) -> str:
+    if experiment.budget is None:
+        return "the row's own steps"
+    [(name, value)] = dataclasses.asdict(experiment.budget).items()
+    return f"{value:,.6g} {name}" if isinstance(value, float) else f"{value:,} {name}"
