@@ -99,8 +99,8 @@ class Word2Vec(ObjectiveConfig):
                 )
             how = nearby.Reading(shares_V, cdf_V, context, self.window, self.shared, (seed, number))
             rows.append(nearby.rows(text, how))
-            kept = len(nearby.kept(text.tokens_N, shares_V, *how.key, 0))
-            notes.append(f"{name}: {kept:,} of {len(text.tokens_N):,} words stay an epoch, in {rows[-1].rows:,} rows")
+            stay = int(nearby.quotas(text.tokens_N, shares_V)[1].sum())
+            notes.append(f"{name}: {stay:,} of {len(text.tokens_N):,} words stay an epoch, in {rows[-1].rows:,} rows")
         count = len(data.corpora)
         weights = tuple(corpus.weight for corpus in data.corpora)
         held_out = rows[count] if len(rows) > count else None
