@@ -1,6 +1,6 @@
 """Speed and quality of word vectors beside gensim's: the same text, words, window, noise words a pair and epochs.
 
-Command      python experiments/bench/word2vec.py --wikitext wikitext-2 --wordsim wordsim [--rounds 3] [--json OUT]
+Command      python experiments/bench/word_vectors.py --wikitext wikitext-2 --wordsim wordsim [--rounds 3] [--json OUT]
 Needs        pip install gensim (a peer to measure by, no part of the project)
 Cost         COST
 Expected     EXPECTED
