@@ -52,9 +52,9 @@ def keep_shares(counts_V: np.ndarray, sample: float) -> np.ndarray:
 
 
 def quotas(tokens_N: np.ndarray, shares_V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(how often each word occurs, how many of these stay: exactly round(share * n)), both [V]."""
+    """(how often each word occurs, how many of these stay: exactly round(share * n), but one at least), both [V]."""
     counts_V = np.bincount(tokens_N, minlength=len(shares_V))
-    return counts_V, np.rint(shares_V * counts_V).astype(np.int64)
+    return counts_V, np.maximum(np.rint(shares_V * counts_V).astype(np.int64), np.minimum(counts_V, 1))
 
 
 def kept(tokens_N: np.ndarray, shares_V: np.ndarray, *key: int) -> np.ndarray:

@@ -72,7 +72,7 @@ class Word2Vec(ObjectiveConfig):
         return Objective(init, lambda rows: rows, loss)
 
     def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
-        """Rows of `context` centres; the held-out split meets the noise and the thinning of the training words.
+        """Rows of `context` centres; held-out text meets the noise and the thinning of the training text.
 
         Unknown words and ends of documents and of lines (where the tokenizer has one token for it) are left out, and
         the ends part sentences. Raises `DataError` where no two words are left.
