@@ -51,13 +51,18 @@ def keep_shares(counts_V: np.ndarray, sample: float) -> np.ndarray:
     return np.minimum(1.0, np.sqrt(ratio_V) + ratio_V)
 
 
+def quotas(tokens_N: np.ndarray, shares_V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(how often each word occurs, how many of these stay: exactly round(share * n), but one at least), both [V]."""
+    counts_V = np.bincount(tokens_N, minlength=len(shares_V))
+    return counts_V, np.maximum(np.rint(shares_V * counts_V).astype(np.int64), np.minimum(counts_V, 1))
+
+
 def kept(tokens_N: np.ndarray, shares_V: np.ndarray, *key: int) -> np.ndarray:
-    """Ascending places of the words that stay: of a word's n occurrences exactly round(share * n), chosen by `key`.
+    """Ascending places of the words that stay: of each word as many as its quota, chosen by `key`.
 
     An exact share rather than a coin for each occurrence: the same expectation, and every epoch has as many words.
     """
-    counts_V = np.bincount(tokens_N, minlength=len(shares_V))
-    quota_V = np.rint(shares_V * counts_V).astype(np.int64)
+    counts_V, quota_V = quotas(tokens_N, shares_V)
     thinned = np.flatnonzero((quota_V < counts_V)[tokens_N])
     # Ids and draws of 32 bits fit a float64, so that the order is by id, then by draw.
     order = thinned[np.argsort(tokens_N[thinned] + uniform(thinned, *key), kind="stable")]
@@ -106,7 +111,7 @@ def rows(text: Text, how: Reading) -> RowSource:
     def places(epoch: int) -> np.ndarray:
         return kept(tokens_N, how.shares_V, *key, epoch, 0)
 
-    total = len(places(0))
+    total = int(quotas(tokens_N, how.shares_V)[1].sum())
     offsets_U = np.arange(-window, T + window)
 
     def take(indices_B: np.ndarray, epoch: int) -> Nearby:

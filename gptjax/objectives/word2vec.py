@@ -72,7 +72,7 @@ class Word2Vec(ObjectiveConfig):
         return Objective(init, lambda rows: rows, loss)
 
     def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
-        """Rows of `context` centres; the held-out split meets the noise and the thinning of the training words.
+        """Rows of `context` centres; held-out text meets the noise and the thinning of the training text.
 
         Unknown words and ends of documents and of lines (where the tokenizer has one token for it) are left out, and
         the ends part sentences. Raises `DataError` where no two words are left.
@@ -99,8 +99,8 @@ class Word2Vec(ObjectiveConfig):
                 )
             how = nearby.Reading(shares_V, cdf_V, context, self.window, self.shared, (seed, number))
             rows.append(nearby.rows(text, how))
-            kept = len(nearby.kept(text.tokens_N, shares_V, *how.key, 0))
-            notes.append(f"{name}: {kept:,} of {len(text.tokens_N):,} words stay an epoch, in {rows[-1].rows:,} rows")
+            stay = int(nearby.quotas(text.tokens_N, shares_V)[1].sum())
+            notes.append(f"{name}: {stay:,} of {len(text.tokens_N):,} words stay an epoch, in {rows[-1].rows:,} rows")
         count = len(data.corpora)
         weights = tuple(corpus.weight for corpus in data.corpora)
         held_out = rows[count] if len(rows) > count else None

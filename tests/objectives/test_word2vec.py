@@ -117,6 +117,7 @@ def test_frequent_words_keep_the_share_of_the_formula_exactly():
         places = nearby.kept(tokens, shares, 0, epoch)
         assert (np.diff(places) > 0).all()
         np.testing.assert_array_equal(np.bincount(tokens[places], minlength=5), np.rint(shares * counts))
+    assert len(nearby.kept(np.array([1, 1, 2], np.int32), np.full(5, 1e-9), 0)) == 2  # never no text at all
     # Which of them stay is another choice in another epoch, and even over the text.
     first, second = (set(nearby.kept(tokens, shares, 0, e).tolist()) for e in (0, 1))
     assert first != second
