@@ -144,9 +144,7 @@ def _begin(
 
     def layer(x_BTD: jax.Array, block_params_and_number: tuple[Params, Any]) -> tuple[jax.Array, None]:
         block_params, number = block_params_and_number
-        out = _run(
-            block, block_params, x_BTD, positions_BT, visible, None, None, (x_BTD, x_BTD), subkey(key, number)
-        )
+        out = _run(block, block_params, x_BTD, positions_BT, visible, None, None, (x_BTD, x_BTD), subkey(key, number))
         return out[0], None
 
     return x_BTD, layer

@@ -72,7 +72,9 @@ def next_token(model: Model, tile_tokens: TileTokens = "auto", regular: Regular 
     Raises `ConfigError` for a model that would see the token it is to predict.
     """
     if not model.causal:
-        raise ConfigError("the model reads both sides of a token, so it cannot learn the next one; use Masked, or a GPT")
+        raise ConfigError(
+            "the model reads both sides of a token, so it cannot learn the next one; use Masked, or a GPT"
+        )
 
     def init(key: Key) -> Params:
         return {"model": model.init(key)}

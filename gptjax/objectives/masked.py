@@ -85,7 +85,9 @@ class Masked(ObjectiveConfig):
 
     def layout(self, tokenizer: Any, context: int) -> Layout:
         """How rows of `context` tokens are made of this tokenizer's; raises `ConfigError` where they are too short."""
-        self.require(context >= 5, f"context={context} leaves no room for text between the special tokens; take 5 or more")
+        self.require(
+            context >= 5, f"context={context} leaves no room for text between the special tokens; take 5 or more"
+        )
         ends = tuple(id for id in (tokenizer.bos_id, tokenizer.eos_id) if id is not None)
         pairs = self.next_sentence_weight > 0
         return Layout(context, self.fraction, pairs, marks(tokenizer), tokenizer.vocab_size, ends)

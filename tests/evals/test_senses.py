@@ -43,7 +43,10 @@ def run(model, objective):
 @pytest.mark.parametrize(
     ("model", "objective"),
     [
-        (Bert(layers=2, width=32, heads=2, mlp_width=64, context=20, dropout=0.0, init_std=0.15, scan=True), Masked(0.25, 0.0)),
+        (
+            Bert(layers=2, width=32, heads=2, mlp_width=64, context=20, dropout=0.0, init_std=0.15, scan=True),
+            Masked(0.25, 0.0),
+        ),
         (GPT(layers=2, width=32, heads=2, mlp_width=64, context=20, init_std=0.15, scan=True), Causal()),
     ],
     ids=["bert", "gpt"],
@@ -75,7 +78,9 @@ def test_a_planted_ambiguity_is_told_apart_by_the_layers_and_not_by_the_embeddin
         rows = (np.arange(32) + 32 * step) % source.rows
         params, state = update(params, state, learnt.batch(source.take(rows, step)))
     # The word stands at the same place of every sentence, and what is further away is balanced.
-    sentences = [f"{far} {sense} x {sense} {other}" for sense in "ab" for far, other in (("a c a", "b d b"), ("b d b", "a c a"))]
+    sentences = [
+        f"{far} {sense} x {sense} {other}" for sense in "ab" for far, other in (("a c a", "b d b"), ("b d b", "a c a"))
+    ]
     states_LED, static_ED = occurrences(place, tokenizer, params["model"], "x", sentences)
     embedding, layers = spread(static_ED[None], SENSES), spread(states_LED, SENSES)
     assert embedding.across_L == embedding.within_L == 0
