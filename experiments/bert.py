@@ -19,6 +19,7 @@ import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from finetune import sst2
 from rich.console import Console
@@ -79,8 +80,8 @@ def gpt(text: Path) -> Run:
     return replace(bert(text), model=GPT_, objective=Causal())
 
 
-STARTS = {"pretrained": "all", "from scratch": "none"}
-RATES = (3e-3, 1e-2)
+STARTS: dict[str, Literal["all", "none"]] = {"pretrained": "all", "from scratch": "none"}
+RATES = (2e-3, 5e-3)
 """Peak learning rates of fine-tuning to choose from."""
 
 
@@ -90,7 +91,7 @@ def tuned(pretrained: Path, sst2_folder: Path, model: Bert | GPT, start: str, ra
         sst2(),
         model=replace(model, dropout=0.1),
         tokenizer=TOKENIZER,
-        objective=Classification(segment_tokens=48, pool="mean", lm_weight=0.0),
+        objective=Classification(segment_tokens=54, pool="mean", lm_weight=0.0),
         optimizer=AdamW(learning_rate=rate, beta2=0.999, weight_decay=0.01, decay="all_but_gains"),
         schedule=Linear(warmup_steps=20),
         data=Data(corpora=(Corpus(str(sst2_folder)),)),
