@@ -155,9 +155,7 @@ def judge(folder: Path) -> Found:
     found = trained.load(folder, say)
     static, layers = [], []
     for word, (first, second) in WORDS.items():
-        states_LED, static_ED = occurrences(
-            found.run, found.tokenizer, found.params["model"], word, [*first, *second]
-        )
+        states_LED, static_ED = occurrences(found.run, found.tokenizer, found.params["model"], word, [*first, *second])
         senses_E = np.repeat([0, 1], [len(first), len(second)])
         static.append(spread(static_ED[None], senses_E))
         layers.append(spread(states_LED, senses_E))
@@ -178,7 +176,9 @@ def lines(found: Found) -> list[Band]:
 
 def main(folders: list[Path], as_json: bool) -> None:
     """Judge every run, draw its picture, print one table."""
-    table = Table("run", "vectors", "within a sense", "across senses", "nearest has the sense", title="cosine distances")
+    table = Table(
+        "run", "vectors", "within a sense", "across senses", "nearest has the sense", title="cosine distances"
+    )
     values = {}
     for folder in folders:
         found = judge(folder)

@@ -21,9 +21,8 @@ from gptjax.fields import to_json as to_json
 from gptjax.fields import write_json as write_json
 
 if TYPE_CHECKING:
-    import optax
-
     import jax
+    import optax
 
     from gptjax.types import Array, Model, Objective, Params, Place, RowSource, TokenSplit
 

@@ -7,6 +7,7 @@ as in the released weights.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -100,5 +101,5 @@ class Bert(ModelConfig):
         return flops, flops
 
 
-def _no_cache(*_: object) -> None:
+def _no_cache(*_: object) -> NoReturn:
     raise ConfigError("a model that reads both sides of a token cannot continue a text; use a GPT")

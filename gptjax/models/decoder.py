@@ -19,7 +19,7 @@ from gptjax.models.history import latest
 from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, product, rotary_angles, subkey
 from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through, unstack
-from gptjax.types import Key, Params, Place
+from gptjax.types import Array, Key, Params, Place
 
 if TYPE_CHECKING:
     from gptjax.models.gpt import GPT
@@ -116,9 +116,9 @@ def features(
 def states(
     config: GPT,
     params: Params,
-    inputs_BT: jax.Array,
-    segments_BT: jax.Array | None = None,
-    positions_BT: jax.Array | None = None,
+    inputs_BT: Array,
+    segments_BT: Array | None = None,
+    positions_BT: Array | None = None,
 ) -> jax.Array:
     """The residual stream as the first layer reads it and as each layer leaves it, [L + 1, B, T, D]; no final norm."""
     x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, None, None)
@@ -128,9 +128,9 @@ def states(
 def _begin(
     config: GPT,
     params: Params,
-    inputs_BT: jax.Array,
-    segments_BT: jax.Array | None,
-    positions_BT: jax.Array | None,
+    inputs_BT: Array,
+    segments_BT: Array | None,
+    positions_BT: Array | None,
     key: jax.Array | None,
     place: Place | None,
 ) -> tuple[jax.Array, Layer]:
@@ -138,8 +138,8 @@ def _begin(
     T = inputs_BT.shape[1]
     if config.context < T:
         raise ConfigError(f"a row of {T} tokens is longer than context={config.context}")
-    if positions_BT is None:
-        positions_BT = jnp.arange(T)[None]
+    inputs_BT = jnp.asarray(inputs_BT)
+    positions_BT = jnp.arange(T)[None] if positions_BT is None else jnp.asarray(positions_BT)
     x_BTD = drop(_embed(config, params, inputs_BT, positions_BT), config.dropout, subkey(key, config.layers))
     visible = Visible(window=config.window, segments_BT=segments_BT)
     angles = _angles(config, positions_BT)
