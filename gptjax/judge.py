@@ -107,7 +107,7 @@ def held_out(
     `whole` that of the whole split; raises `FolderError` where the run's data have changed since.
     """
     if counted.holds(folder):
-        return counted.held_out(folder, data, cache)
+        return counted.held_out(folder, data, stride, cache)
     found = trained.load(folder, say)
     run = found.run
     most = run.evaluation.max_tokens if data is None and not whole else None
@@ -239,6 +239,7 @@ class Surprisal(NamedTuple):
 def surprisal(folder: Path, data: str, stride: int | None, cache: Path, say: Say) -> Surprisal:
     """`gptjax score`: -log2 p of every token of all of `data`, each predicted once."""
     if counted.holds(folder):
+        counted.refuse_stride(stride)
         counts = counted.load(folder)
         split = counted.text(counts, data, cache)
         nats_N = counted.nats(counts.model, split, counts.tokenizer.bos_id)
