@@ -23,9 +23,10 @@ def targets(file: str) -> list[str]:
 FILES = ("pretrain.py", "finetune.py", "lineage_rows.py", "wikitext.py")
 
 
-@pytest.mark.parametrize(
-    "name", [name for file in FILES for name in targets(file)], ids=lambda name: name.rpartition("/")[2]
-)
+TARGETS = [name for file in FILES for name in targets(file)]
+
+
+@pytest.mark.parametrize("name", TARGETS, ids=lambda name: name.rpartition("/")[2])
 def test_every_target_is_a_run_that_survives_json(name):
     run = arguments.target(name)
     assert config.from_json(config.to_json(run)) == run
