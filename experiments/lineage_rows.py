@@ -38,12 +38,12 @@ def mlp() -> Run:
 
 def cnn() -> Run:
     """Gated convolutions that see the last 64 characters (WaveNet)."""
-    return _run(Convolution(layers=6, width=160, channels=160, taps=2, cycle=6, gate="tanh"), learning_rate=3e-3)
+    return _run(Convolution(layers=6, width=160, channels=160, taps=2, cycle=6, gate="tanh"), learning_rate=6e-3)
 
 
 def rnn() -> Run:
     """A simple recurrent network, its gradient clipped hard."""
-    model = Recurrent(cell="tanh", layers=1, width=768, embed_width=128, tied=False)
+    model = Recurrent(cell="tanh", layers=1, width=800, embed_width=128, tied=False)
     return _run(model, learning_rate=1e-3, clip_norm=0.25)
 
 

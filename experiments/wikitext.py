@@ -1,12 +1,18 @@
 """WikiText-2, word by word: LSTM language models with a state carried through the text."""
 
 from gptjax.config import Checkpoints, Data, Evaluation, Run
+from gptjax.counted import Counting
 from gptjax.data.words import Words
 from gptjax.models.recurrent import Recurrent
 from gptjax.objectives.causal import Causal
 from gptjax.objectives.sampled import SampledCausal
 from gptjax.train.optim import SGD, AdamW
 from gptjax.train.schedules import Linear
+
+
+def kneser_ney() -> Counting:
+    """What counting alone knows: an interpolated modified Kneser-Ney 5-gram."""
+    return Counting(tokenizer=Words(eos=False), order=5)
 
 
 def lstm() -> Run:
