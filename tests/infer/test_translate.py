@@ -1,6 +1,7 @@
 """From a file of pairs to translations: the whole way, on sentences that can be learnt by heart."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from gptjax import launch, trained
 from gptjax.config import Checkpoints, Corpus, Data, Evaluation, Run
 from gptjax.data.errors import DataError
+from gptjax.data.stream import fingerprint, stream
 from gptjax.data.tokenizers import Bytes
 from gptjax.evals.translation import Translated, summary
 from gptjax.infer.beam import Beam
@@ -49,6 +51,19 @@ def learnt(tmp_path_factory):
 def made(learnt, texts, beams):
     how = Beam(beams=beams)
     return translate(learnt.model, learnt.params["model"], learnt.tokenizer, texts, how, rows=8)
+
+
+def test_an_update_sees_its_own_step_of_the_curriculum(learnt, tmp_path):
+    run, objective = learnt.run, learnt.objective
+    sources = run.objective.sources(run.data, learnt.tokenizer, learnt.model.context, run.seed, tmp_path)
+    rows = stream(sources.train, sources.weights, run.seed, run.batch_rows)
+    lines = map(json.loads, (learnt.folder / "metrics.jsonl").read_text().splitlines())
+    logged = {line["step"]: line["batch"] for line in lines if "batch" in line}
+    assert len(logged) == 3
+    for step, told in logged.items():
+        batch = objective.batch(rows(step - 1))
+        assert told == fingerprint(objective.scheduled(batch, step - 1))
+        assert step == 1 or told != fingerprint(batch)
 
 
 @pytest.mark.parametrize("beams", [1, 3])
