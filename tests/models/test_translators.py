@@ -22,7 +22,6 @@ KINDS = {
     "scaled_product": replace(RECURRENT, attention="scaled_product"),
     "transformer": TransformerTranslator(layers=2, width=16, heads=2, mlp_width=24, context=12),
 }
-LOOKING = [name for name in KINDS if name != "no_attention"]
 pytestmark = pytest.mark.usefixtures("unoptimised")
 random = np.random.default_rng(0)
 SOURCE_BS = random.integers(0, V, (3, 9)).astype(np.int32)
@@ -47,18 +46,27 @@ class Built:
 BUILT: dict = {}
 
 
+def found(name):
+    if name not in BUILT:
+        BUILT[name] = Built(KINDS[name])
+    return BUILT[name]
+
+
 @pytest.fixture(params=KINDS)
 def built(request):
-    if request.param not in BUILT:
-        BUILT[request.param] = Built(KINDS[request.param])
-    return BUILT[request.param]
+    """Every kind in turn, compiled once for all tests."""
+    return found(request.param)
 
 
-@pytest.fixture(params=LOOKING)
+@pytest.fixture(params=["additive", "transformer"])
+def one_each(request):
+    """A recurrent one and a Transformer, for what the kinds of recurrent ones have in common."""
+    return found(request.param)
+
+
+@pytest.fixture(params=[name for name in KINDS if name != "no_attention"])
 def looking(request):
-    if request.param not in BUILT:
-        BUILT[request.param] = Built(KINDS[request.param])
-    return BUILT[request.param]
+    return found(request.param)
 
 
 def test_padding_of_the_source_changes_no_bit(built):
@@ -68,9 +76,9 @@ def test_padding_of_the_source_changes_no_bit(built):
     np.testing.assert_array_equal(plain, built.features(built.params, padded_BS, LENGTHS_B, INPUTS_BT))
 
 
-def test_a_row_is_the_same_however_much_padding_stands_behind_it(built):
-    plain = built.features(built.params, SOURCE_BS, LENGTHS_B, INPUTS_BT)
-    short = jax.jit(built._features)(built.params, SOURCE_BS[1:2, :4], LENGTHS_B[1:2], INPUTS_BT[1:2])
+def test_a_row_is_the_same_however_much_padding_stands_behind_it(one_each):
+    plain = one_each.features(one_each.params, SOURCE_BS, LENGTHS_B, INPUTS_BT)
+    short = one_each.features(one_each.params, SOURCE_BS[1:2, :4], LENGTHS_B[1:2], INPUTS_BT[1:2])
     np.testing.assert_allclose(short[0], plain[1], rtol=1e-5, atol=1e-6)
 
 
@@ -88,17 +96,26 @@ def test_every_token_of_the_source_counts_and_the_order_too(built):
         assert np.abs(features(changed)[0] - plain[0]).max() > 1e-4, s
 
 
-def test_features_depend_on_the_targets_up_to_their_own_and_on_no_later_one(built):
-    def of_embeddings(shift_BTD):
-        """Gradients by the embedding of every input: the ids are constants, their vectors are not."""
-        table = built.params["embed"]["tokens"]
-        # Seven new words, one a column, so that each column's vector is its own parameter.
-        params = {**built.params, "embed": {"tokens": jnp.concatenate([table, shift_BTD])}}
-        ids_BT = PADDED + np.arange(7)[None]
-        return built._features(params, SOURCE_BS[:1], LENGTHS_B[:1], ids_BT).sum(-1)[0]
+def test_a_later_target_changes_no_bit_of_earlier_features_and_some_of_its_own_and_all_later_ones(built):
+    plain = np.asarray(built.features(built.params, SOURCE_BS, LENGTHS_B, INPUTS_BT))
+    for t in range(7):
+        changed_BT = INPUTS_BT.copy()
+        changed_BT[:, t] = (changed_BT[:, t] + 1) % V
+        changed = np.asarray(built.features(built.params, SOURCE_BS, LENGTHS_B, changed_BT))
+        np.testing.assert_array_equal(changed[:, :t], plain[:, :t])
+        assert (np.abs(changed - plain)[:, t:].max(-1) > 0).all()
 
-    jacobian_TTD = jax.jit(jax.jacobian(of_embeddings))(0.3 * jax.random.normal(jax.random.key(2), (7, 16)))
-    strength_TT = np.abs(jacobian_TTD).max(-1)
+
+def test_features_have_no_gradient_by_later_targets(one_each):
+    def by_vectors(vectors_TD):
+        """Each column's word has a vector of its own."""
+        table = one_each.params["embed"]["tokens"]
+        params = {**one_each.params, "embed": {"tokens": jnp.concatenate([table, vectors_TD])}}
+        ids_BT = PADDED + np.arange(7)[None]
+        return one_each._features(params, SOURCE_BS[:1], LENGTHS_B[:1], ids_BT).sum(-1)[0]
+
+    vectors_TD = 0.3 * np.random.default_rng(2).standard_normal((7, 16), np.float32)
+    strength_TT = np.abs(jax.jit(jax.jacobian(by_vectors))(vectors_TD)).max(-1)
     assert (strength_TT[np.triu_indices(7, 1)] == 0).all()
     assert (strength_TT[np.tril_indices(7)] > 0).all()
 
@@ -142,28 +159,29 @@ def test_padding_of_the_vocabulary_is_never_predicted(built):
     assert np.isfinite(logits_BTV[..., :V]).all()
 
 
-def test_bfloat16_parameters_give_bfloat16_features_near_the_same(built):
-    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), built.params)
-    features = built.features(half, SOURCE_BS, LENGTHS_B, INPUTS_BT)
-    plain = built.features(built.params, SOURCE_BS, LENGTHS_B, INPUTS_BT)
+def test_bfloat16_parameters_give_bfloat16_features_near_the_same(one_each):
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), one_each.params)
+    features = one_each.features(half, SOURCE_BS, LENGTHS_B, INPUTS_BT)
+    plain = one_each.features(one_each.params, SOURCE_BS, LENGTHS_B, INPUTS_BT)
     assert features.dtype == jnp.bfloat16
     assert np.abs(np.asarray(features, np.float32) - plain).mean() < 0.15 * np.abs(plain).mean()
 
 
-def test_dropout_needs_a_key_and_changes_with_it():
-    for config in (replace(RECURRENT, dropout=0.3), replace(KINDS["transformer"], layers=1, dropout=0.3)):
-        found = Built(config)
-        model, params = found.model, found.params
+@pytest.mark.parametrize("name", ["additive", "transformer"])
+def test_dropout_needs_a_key_and_changes_with_it(name):
+    dry, model = found(name), replace(KINDS[name], dropout=0.3).build(V, PADDED)
 
-        @jax.jit
-        def features(key, model=model, params=params):
-            memory = model.encode(params, SOURCE_BS, LENGTHS_B, key)
-            return model.decode(params, memory, INPUTS_BT, key)
+    @jax.jit
+    def dropped(key):
+        memory = model.encode(dry.params, SOURCE_BS, LENGTHS_B, key)
+        return model.decode(dry.params, memory, INPUTS_BT, key)
 
-        plain, again, one, other = features(None), features(None), *map(features, jax.random.split(jax.random.key(1)))
-        np.testing.assert_array_equal(plain, again)
-        assert np.abs(one - plain).max() > 0.01
-        assert np.abs(one - other).max() > 0.01
+    plain = dry.features(dry.params, SOURCE_BS, LENGTHS_B, INPUTS_BT)
+    one, other = map(dropped, jax.random.split(jax.random.key(1)))
+    assert np.abs(one - plain).max() > 0.01
+    assert np.abs(one - other).max() > 0.01
+    without = model.decode(dry.params, model.encode(dry.params, SOURCE_BS, LENGTHS_B), INPUTS_BT)
+    np.testing.assert_allclose(without, plain, rtol=1e-4, atol=1e-5)
 
 
 # --- the parts, in other words ---
@@ -235,5 +253,5 @@ def test_rows_beyond_the_context_are_refused(built):
 
 
 def test_parameters_are_counted_as_they_are(built):
-    name = next(name for name, found in BUILT.items() if found is built)
+    name = next(name for name, one in BUILT.items() if one is built)
     assert KINDS[name].parameter_count(PADDED) == sum(x.size for x in jax.tree.leaves(built.params))
