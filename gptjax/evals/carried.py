@@ -14,9 +14,8 @@ import numpy as np
 
 from gptjax.config import ConfigError, Evaluation
 from gptjax.data.errors import DataError
-from gptjax.evals.likelihood import given, head, summary
+from gptjax.evals.likelihood import feature_nats, given, head, summary
 from gptjax.evals.sweep import Between, Evaluator, Fetch, Place, nothing
-from gptjax.objectives.loss import token_nats as nats_of_logits
 from gptjax.types import Cache, Model, Params, TokenSplit
 
 
@@ -26,7 +25,7 @@ def _chunk(
 ) -> tuple[jax.Array, Cache]:
     """nats_BT of the next so many tokens of every part, and the states behind them."""
     features_BTD, cache = model.extend(params, inputs_BT, cache)
-    return nats_of_logits(model.head(params, features_BTD), targets_BT), cache
+    return feature_nats(model, params, features_BTD, targets_BT), cache
 
 
 def token_nats(
