@@ -33,7 +33,7 @@ def _run(model: ModelConfig, learning_rate: float, clip_norm: float = 1.0) -> Ru
 
 def mlp() -> Run:
     """A feed-forward network over the last 16 characters (Bengio et al. 2003)."""
-    return _run(FeedForward(window=16, embed_width=32, layers=2, width=640, activation="gelu"), learning_rate=3e-3)
+    return _run(FeedForward(window=16, embed_width=32, layers=2, width=640, activation="gelu"), learning_rate=6e-3)
 
 
 def cnn() -> Run:
@@ -54,4 +54,4 @@ def gru() -> Run:
 
 def lstm() -> Run:
     """An LSTM network."""
-    return _run(Recurrent(cell="lstm", layers=1, width=384, embed_width=128, tied=False), learning_rate=6e-3)
+    return _run(Recurrent(cell="lstm", layers=1, width=384, embed_width=128, tied=False), learning_rate=1e-2)

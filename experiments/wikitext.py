@@ -1,4 +1,17 @@
-"""WikiText-2, word by word: LSTM language models with a state carried through the text."""
+"""WikiText-2, word by word: LSTM language models with a state carried through the text.
+
+Commands     gptjax train experiments/wikitext.py:NAME --data train.txt --data.validation valid.txt --out RUN
+             gptjax eval RUN --data test.txt
+Cost         kneser_ney: seconds; lstm_small: 8 minutes on one CPU core, and 2 for the test text; lstm: a GPU
+Expected     perplexity per word, of validation and test text, line ends and <unk> counted as words:
+             kneser_ney 232.5 and 217.8; lstm_small, after 2,000 updates (one epoch), 223.1 and 205.6. Published:
+             AWD-LSTM 68.6 and 65.8 after 750 epochs (Merity et al. 2017). `lstm` follows its recipe and was not run
+Data         wikitext-2's word-level release: train.txt, valid.txt, test.txt (Hugging Face: Salesforce/wikitext,
+             wikitext-2-v1); a vocabulary of 33,278
+
+An update of lstm_small reads 1,120 words. On one CPU core it took 272 ms against 2,048 sampled words, 239 ms against
+1,024, and 1,462 ms with the whole softmax: sampling learns from five times the text in the same time.
+"""
 
 from gptjax.config import Checkpoints, Data, Evaluation, Run
 from gptjax.counted import Counting
@@ -16,7 +29,11 @@ def kneser_ney() -> Counting:
 
 
 def lstm() -> Run:
-    """A large LSTM regularised as AWD-LSTM is (Merity et al. 2017): 33M parameters, for a GPU."""
+    """AWD-LSTM (Merity et al. 2017), 33.5M parameters: its sizes, dropout, learning rate and clipping.
+
+    A running average of the parameters stands for its averaged SGD; rows are 70 words always, and nothing is added to
+    the loss for large or changing states.
+    """
     return Run(
         model=Recurrent(
             cell="lstm", layers=3, width=1150, embed_width=400, context=70, word_dropout=0.1, embed_dropout=0.65,
@@ -37,7 +54,7 @@ def lstm() -> Run:
 
 
 def lstm_small() -> Run:
-    """What two cores learn in minutes: a small LSTM, trained against samples of the vocabulary."""
+    """What one core learns in minutes: a small LSTM, trained against samples of the vocabulary."""
     return Run(
         model=Recurrent(
             cell="lstm", layers=1, width=256, embed_width=256, context=35, embed_dropout=0.1, output_dropout=0.1
