@@ -1,8 +1,13 @@
 """The families before the transformer on Tiny Shakespeare by characters, near 0.8M parameters each.
 
-Commands     gptjax train experiments/lineage_rows.py:NAME --out RUN --data input.txt
-Cost         about 1 minute on one CPU core
-Expected     EXPECTED
+Commands     gptjax train experiments/lineage_rows.py:NAME --out RUN --data input.txt [--steps 300]
+Cost         1 to 2 minutes on one CPU core: an update takes 42 ms (mlp), 52 (cnn), 58 (rnn), 66 (gru), 73 (lstm)
+Expected     with --steps 300, nats per character of the whole held-out split: mlp 2.042, cnn 1.945, rnn 2.329, gru
+             1.921, lstm 2.044; after all 1,000 updates see `lineage.py`
+
+Learning rates are the best of two to four for each row at 300 updates. With Muon (0.02; 0.005 for a simple recurrent
+network of 2 x 480) in AdamW's place 300 updates gave mlp 2.085, cnn 1.811, rnn 2.215, gru 1.966, lstm 2.027 at two to
+four times the time: these matrices are wide, and an update of 768 characters is short.
 """
 
 from gptjax.config import Checkpoints, Evaluation, ModelConfig, Run
