@@ -28,7 +28,7 @@ from gptjax import launch
 from gptjax.arguments import load_file
 from gptjax.cli import guarded
 from gptjax.config import Run
-from gptjax.data import tokenizers, utf8
+from gptjax.data import utf8
 from gptjax.data.words import UNKNOWN
 from gptjax.evals import similarity
 from gptjax.objectives.word2vec import Word2Vec
@@ -75,6 +75,7 @@ def ours(run: Run, cache: Path, wordsim: Path) -> Measure:
     tokenizer = run.tokenizer.build(lambda: run.objective.texts(run.data, run.tokenizer.LEARNS_FROM))
     encoded = [tokenizer.encode(text) for text in run.objective.texts(run.data, ("train",))]
     left_out = [tokenizer.unknown_id, *tokenizer.encode("\n")]
+    words = [tokenizer.decode(np.array([id])) for id in range(tokenizer.vocab_size)]
     known = sum(int(np.sum(~np.isin(ids, left_out))) for ids in encoded)
 
     def measure(seed: int) -> dict[str, float]:
@@ -82,9 +83,6 @@ def ours(run: Run, cache: Path, wordsim: Path) -> Measure:
             started = time.perf_counter()
             state = launch.launch(replace(run, seed=seed), Path(folder), cache, lambda line: None)
             whole = time.perf_counter() - started
-            words = [
-                tokenizers.load(Path(folder) / "tokenizer").decode(np.array([i])) for i in range(tokenizer.vocab_size)
-            ]
             rows = [json.loads(row) for row in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
         train = run.steps * statistics.median(row["step_seconds"] for row in rows if "step_seconds" in row)
         found = scores(words, np.asarray(state.params["model"]["embed"]["tokens"])[: len(words)], wordsim)
