@@ -2,8 +2,12 @@
 
 Command      python experiments/classical.py --sst2 SST-2 --cola CoLA --out runs/classical
 Needs        pip install 'gptjax[lineage]' (scikit-learn)
-Cost         COST
-Expected     EXPECTED
+Cost         five minutes on one busy CPU core (under three of CPU time)
+Expected     accuracy on SST-2: majority class 0.509; perceptron 0.787; logistic regression on one-hot words 0.813
+             (here 0.805), counts 0.811, 1-2-grams 0.818, tf-idf 0.815 (here 0.810); linear SVM on tf-idf of
+             1-2-grams 0.820; RBF features 0.690; MLPs 0.808 to 0.812, with dropout 0.826.
+             CoLA, Matthews' correlation: majority class 0.000; regressions on words below 0.10, on 1-2-grams 0.168;
+             linear SVM on tf-idf of 1-2-grams 0.162; RBF SVM 0.046; MLPs 0.096 to 0.125, with dropout 0.142
 Data         folders with train.tsv and dev.tsv (Hugging Face: nyu-mll/glue, sst2 and cola)
 
 Rows named "sklearn" are scikit-learn's classifiers on its vectorizers; the others learn in this project's loop from
@@ -70,17 +74,19 @@ def sklearn_rows(seed: int) -> dict[str, Pipeline]:
             CountVectorizer(**WORDS, binary=True), Perceptron(random_state=seed)
         ),
         "sklearn: one-hot, logistic": make_pipeline(
-            CountVectorizer(**WORDS, binary=True), LogisticRegression(max_iter=1000)
+            CountVectorizer(**WORDS, binary=True), LogisticRegression(solver="liblinear")
         ),
-        "sklearn: counts, logistic": make_pipeline(CountVectorizer(**WORDS), LogisticRegression(max_iter=1000)),
+        "sklearn: counts, logistic": make_pipeline(CountVectorizer(**WORDS), LogisticRegression(solver="liblinear")),
         "sklearn: counts of 1-2-grams, logistic": make_pipeline(
-            CountVectorizer(**WORDS, ngram_range=(1, 2)), LogisticRegression(max_iter=1000)
+            CountVectorizer(**WORDS, ngram_range=(1, 2)), LogisticRegression(solver="liblinear")
         ),
-        "sklearn: tf-idf, logistic": make_pipeline(TfidfVectorizer(**WORDS), LogisticRegression(max_iter=1000)),
-        "sklearn: tf-idf of 1-2-grams, logistic": make_pipeline(tfidf(), LogisticRegression(max_iter=1000)),
+        "sklearn: tf-idf, logistic": make_pipeline(TfidfVectorizer(**WORDS), LogisticRegression(solver="liblinear")),
+        "sklearn: tf-idf of 1-2-grams, logistic": make_pipeline(tfidf(), LogisticRegression(solver="liblinear")),
         "sklearn: tf-idf of 1-2-grams, linear SVM": make_pipeline(tfidf(), LinearSVC(random_state=seed)),
         "sklearn: tf-idf, RBF features (Nystroem 300), linear SVM": make_pipeline(
-            TfidfVectorizer(**WORDS), Nystroem(n_components=300, random_state=seed), LinearSVC(random_state=seed)
+            TfidfVectorizer(**WORDS),
+            Nystroem(gamma=1.0, n_components=300, random_state=seed),
+            LinearSVC(random_state=seed),
         ),
         "sklearn: tf-idf, RBF SVM": make_pipeline(TfidfVectorizer(**WORDS), SVC()),
     }
@@ -107,20 +113,20 @@ def our_rows(run: Run) -> dict[str, Run]:
 
 
 def base(folder: Path, columns: tuple[str, ...], count: int, seed: int) -> Run:
-    """Logistic regression on one-hot words: three epochs in batches of 64 for `count` examples."""
-    steps = 3 * -(-count // 64)
+    """Logistic regression on one-hot words: five epochs in batches of 256 for `count` examples."""
+    steps = 5 * -(-count // 256)
     return Run(
         model=Vectors(width=1),
         tokenizer=Words(lowercase=True, line_ends=False, eos=False),
         objective=Bag(columns=columns),
-        optimizer=Adam(learning_rate=5e-3),
+        optimizer=Adam(learning_rate=1e-2),
         schedule=Linear(),
         data=Data(corpora=(Corpus(str(folder)),)),
         steps=steps,
-        batch_rows=64,
+        batch_rows=256,
         clip_norm=None,
         seed=seed,
-        log_every_steps=100,
+        log_every_steps=50,
         evaluation=Evaluation(every_steps=steps, rows=256),
         checkpoints=Checkpoints(every_steps=steps, keep_last=1),
     )
