@@ -44,9 +44,7 @@ def test_a_planted_ambiguity_is_told_apart_by_the_layers_and_not_by_the_embeddin
     """A letter between two others is known from them, but x stands between a's and between b's alike."""
     words = np.random.default_rng(0).choice(["a x a", "a x a", "b x b", "b x b", "a c a", "b d b"], 2000)
     tokenizer, ids = Bytes().build(lambda: iter(())), np.frombuffer(" ".join(words).encode(), np.uint8)
-    model = Bert(
-        layers=2, width=32, heads=2, mlp_width=64, context=20, dropout=0.0, init_std=0.15, scan=True
-    )
+    model = Bert(layers=2, width=32, heads=2, mlp_width=64, context=20, dropout=0.0, init_std=0.15, scan=True)
     objective = Masked(0.25, next_sentence_weight=0.0)
     learnt = objective.build(model.build(tokenizer.vocab_size + len(objective.specials()), 264), tokenizer)
     source, _ = objective.judged(TokenSplit(ids, np.array([0, len(ids)]), len(ids)), tokenizer, 20, False)
