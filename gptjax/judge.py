@@ -76,7 +76,7 @@ def _evaluator(
         return None
     source = sources.validation
     if isinstance(run.objective, Masked) and run.evaluation.max_tokens is not None:
-        source = source._replace(rows=min(source.rows, -(-run.evaluation.max_tokens // model.context)))
+        source = source._replace(rows=min(source.rows, -(-run.evaluation.max_tokens // (model.context - 2))))
     means = heldout.evaluator(objective, source, rows, place, fetch)
     predictor = run.objective.predictor(model)
     if predictor is None:

@@ -1,8 +1,8 @@
 """BERT: an encoder that reads both sides of every token. (Devlin et al., arXiv 1810.04805.)
 
 Parameters: embed/{tokens [V, D], positions [T, D], types [2, D]}; embed_norm; blocks/... stacked over layers [L, ...];
-head/{transform, norm, bias [V]}, the decoder being embed/tokens; pooler; next_sentence. Queries, keys and values are apart,
-as in the released weights.
+head/{transform, norm, bias [V]}, the decoder being embed/tokens; pooler; next_sentence. Queries, keys and values are
+apart, as in the released weights.
 """
 
 from dataclasses import dataclass
