@@ -5,10 +5,10 @@ Cost         about half an hour on two CPU cores
 Expected     see the README: n-grams of orders 2 to 7 between 2.48 and 1.52 nats per character; the neural rows after
              768,000 characters (three quarters of an epoch)
 
-All neural rows see the same 1,000 batches of 12 x 64 characters and have 0.78 to 0.83 million parameters. Learning rates
-were chosen on this same validation split with seed 0: gpt1 the best of 1e-3, 2e-3 and 4e-3 (which diverged), gpt2 of 1e-3,
-3e-3 and 6e-3, the older families as `lineage_rows.py` says; modern has the recipe of `pretrain.py`, which had more
-tuning. The windows in which they are judged start afresh every 64 characters.
+All neural rows see the same 1,000 batches of 12 x 64 characters and have 0.78 to 0.83 million parameters. Learning
+rates were chosen on this same validation split with seed 0: gpt1 the best of 1e-3, 2e-3 and 4e-3 (which diverged), gpt2
+of 1e-3, 3e-3 and 6e-3, the older families as `lineage_rows.py` says; modern has the recipe of `pretrain.py`, which had
+more tuning. The windows in which they are judged start afresh every 64 characters.
 """
 
 from dataclasses import replace
