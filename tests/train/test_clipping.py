@@ -12,7 +12,7 @@ from gptjax.train.state import init_state
 from gptjax.train.step import make_step
 from gptjax.types import Batch
 
-V, T, B = 6, 40, 4
+V, T, B = 6, 80, 8
 
 
 def losses(clip_norm):
