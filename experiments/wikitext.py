@@ -4,7 +4,8 @@ Commands     gptjax train experiments/wikitext.py:NAME --data train.txt --data.v
              gptjax eval RUN --data test.txt
 Cost         kneser_ney: seconds; lstm_small: 8 minutes on one CPU core, and 2 for the test text; lstm: a GPU
 Expected     perplexity per word, of validation and test text, line ends and <unk> counted as words:
-             kneser_ney 232.5 and 217.8; lstm_small, after 2,000 updates (one epoch), 223.1 and 205.6. Published:
+             kneser_ney 232.5 and 217.8; lstm_small, after 2,000 updates (one epoch), 223.1 and 205.6, and without the
+             state carried through the test text (`gptjax eval RUN --data test.txt --stride 35`) 253.0. Published:
              AWD-LSTM 68.6 and 65.8 after 750 epochs (Merity et al. 2017). `lstm` follows its recipe and was not run
 Data         wikitext-2's word-level release: train.txt, valid.txt, test.txt (Hugging Face: Salesforce/wikitext,
              wikitext-2-v1); a vocabulary of 33,278

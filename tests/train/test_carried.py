@@ -28,7 +28,7 @@ from gptjax.types import TokenSplit
 
 V, T, B = 11, 5, 4
 RUN = Run(
-    model=Recurrent(cell="gru", layers=1, width=5, embed_width=5, context=T),
+    model=Recurrent(cell="tanh", layers=1, width=6, embed_width=6, context=T),
     tokenizer=Characters(),
     objective=Causal(),
     optimizer=SGD(learning_rate=0.1),
@@ -180,6 +180,8 @@ def test_what_is_carried_lies_with_the_rows_of_the_batch():
     abstract = jax.eval_shape(lambda key: init_state(RUN, OBJECTIVE, optimizer, key), jax.random.key(0))
     shardings, _ = sharding.state_shardings(abstract, AbstractMesh((2, 2, 1), sharding.AXES))
     assert {s.spec for s in jax.tree.leaves(shardings.carry)} == {PartitionSpec(("data", "fsdp"))}
+    layer = shardings.params["model"]["layer_0"]
+    assert layer["recurrent"]["kernel"].spec == layer["input"]["kernel"].spec == PartitionSpec(None, "fsdp", None)
 
 
 def test_a_run_that_was_interrupted_carries_on_with_the_same_bits(tmp_path, text):
