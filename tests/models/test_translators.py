@@ -153,7 +153,7 @@ def test_a_model_without_attention_has_no_weights_to_show():
 
 def test_padding_of_the_vocabulary_is_never_predicted(built):
     features = built.features(built.params, SOURCE_BS, LENGTHS_B, INPUTS_BT)
-    logits_BTV = np.asarray(built.model.head(built.params, features))
+    logits_BTV = np.asarray(jax.jit(built.model.head)(built.params, features))
     assert logits_BTV.shape == (3, 7, PADDED)
     assert (logits_BTV[..., V:] == -np.inf).all()
     assert np.isfinite(logits_BTV[..., :V]).all()
@@ -180,8 +180,7 @@ def test_dropout_needs_a_key_and_changes_with_it(name):
     one, other = map(dropped, jax.random.split(jax.random.key(1)))
     assert np.abs(one - plain).max() > 0.01
     assert np.abs(one - other).max() > 0.01
-    without = model.decode(dry.params, model.encode(dry.params, SOURCE_BS, LENGTHS_B), INPUTS_BT)
-    np.testing.assert_allclose(without, plain, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(dropped(None), plain, rtol=1e-5, atol=1e-6)
 
 
 # --- the parts, in other words ---
@@ -247,9 +246,8 @@ def test_configs_that_cannot_be_built_are_refused():
 def test_rows_beyond_the_context_are_refused(built):
     with pytest.raises(ConfigError, match="a source row of 13 tokens is longer than context=12"):
         built.model.encode(built.params, np.zeros((1, 13), np.int32), np.array([13]))
-    memory = built.model.encode(built.params, SOURCE_BS, LENGTHS_B)
     with pytest.raises(ConfigError, match="a target row of 13 tokens is longer than context=12"):
-        built.model.decode(built.params, memory, np.zeros((3, 13), np.int32))
+        jax.eval_shape(built._features, built.params, SOURCE_BS, LENGTHS_B, np.zeros((3, 13), np.int32))
 
 
 def test_parameters_are_counted_as_they_are(built):
