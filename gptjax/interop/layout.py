@@ -90,7 +90,7 @@ def taken(shape: Shape, config: ModelConfig, abstract: Params, weights: Weights,
     that is missing, of another shape, or has no place.
     """
     shapes = {path_of(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(abstract)}
-    entries = [entry for entry in shape.entries(config) if not _left_out(shape, entry, weights, notes)]
+    entries = _present(shape, shape.entries(config), weights, notes)
     names = {}
     for entry in entries:
         for number in _numbers(entry, shapes[entry.ours[0]]):
@@ -131,15 +131,14 @@ def _spelt(shape: Shape, name: str, weights: Weights) -> str:
     raise DataError(f"{weights.folder}: tensor {name} is missing; a {shape.architecture} has it")
 
 
-def _left_out(shape: Shape, entry: Entry, weights: Weights, notes: list[str]) -> bool:
-    """Whether the file has nothing of the optional part that an entry belongs to; said once for each part."""
-    part = next((part for part in shape.optional if entry.ours[0].startswith(part)), None)
-    if part is None or entry.theirs in weights.names:
-        return False
-    note = f"there is no {entry.theirs.rpartition('.')[0]}: {part} is left at 0"
-    if note not in notes:
-        notes.append(note)
-    return True
+def _present(shape: Shape, entries: list[Entry], weights: Weights, notes: list[str]) -> list[Entry]:
+    """The entries without the optional parts of which the file has nothing at all; each is said."""
+    for part in shape.optional:
+        own = [entry for entry in entries if entry.ours[0].startswith(part)]
+        if not any(entry.theirs in weights.names for entry in own):
+            notes.append(f"there is no {own[0].theirs.rpartition('.')[0]}: {part} is left at 0")
+            entries = [entry for entry in entries if entry not in own]
+    return entries
 
 
 def _check_others(shape: Shape, weights: Weights, used: set[str]) -> None:
@@ -148,7 +147,9 @@ def _check_others(shape: Shape, weights: Weights, used: set[str]) -> None:
         if name in shape.copies:
             original = _spelt(shape, shape.copies[name], weights)
             if not np.array_equal(weights.read(name), weights.read(original)):
-                raise DataError(f"{weights.folder}: tensor {name} differs from {original}, which config.json ties it to")
+                raise DataError(
+                    f"{weights.folder}: tensor {name} differs from {original}, which config.json ties it to"
+                )
         elif shape.skipped.fullmatch(name) is None:
             raise DataError(
                 f"{weights.folder}: tensor {name} has no place in a {shape.architecture}; save that kind of model"
