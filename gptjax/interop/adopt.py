@@ -104,4 +104,4 @@ def _write(run: Run, tokenizer: Tokenizer, params: Params, folder: Path, out: Pa
         write_json(out / "import.json", folders.identity(folder))
         with closing(checkpoint.Writer(out / "checkpoints", 1, None)) as writer:
             items = {"params": {"model": jax.tree.map(jnp.asarray, params)}}
-            writer.save(0, items, {"metrics": {}, "judged_step": None})
+            writer.save(0, items, {"metrics": {}, "judged_step": -1})

@@ -43,9 +43,9 @@ def _write(config: GPT) -> dict[str, Any]:
 
 def refuse_activation(config: GPT, model_type: str, known: dict[str, str]) -> None:
     """Raise `ConfigError` where the family there lacks the MLP's nonlinearity."""
+    there = ", ".join(sorted({*known.values()}))
     config.require(
-        config.mlp in known.values(),
-        f"model.mlp={config.mlp!r} cannot be expressed as {model_type}, which has {', '.join(sorted({*known.values()}))}",
+        config.mlp in known.values(), f"model.mlp={config.mlp!r} cannot be expressed as {model_type} ({there})"
     )
 
 

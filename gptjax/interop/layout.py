@@ -147,9 +147,7 @@ def _check_others(shape: Shape, weights: Weights, used: set[str]) -> None:
         if name in shape.copies:
             original = _spelt(shape, shape.copies[name], weights)
             if not np.array_equal(weights.read(name), weights.read(original)):
-                raise DataError(
-                    f"{weights.folder}: tensor {name} differs from {original}, which config.json ties it to"
-                )
+                raise DataError(f"{weights.folder}: tensor {name} differs from {original}, to which it is tied")
         elif shape.skipped.fullmatch(name) is None:
             raise DataError(
                 f"{weights.folder}: tensor {name} has no place in a {shape.architecture}; save that kind of model"

@@ -22,9 +22,7 @@ def _read(fields: Fields) -> GPT:
         raise fields.wrong("head_dim", head_dim, f"has no like here; heads are hidden_size / {heads} wide")
     bias = fields.flag("attention_bias", False)
     if fields.flag("mlp_bias", False) != bias:
-        raise fields.wrong(
-            "mlp_bias", not bias, f"has no like here beside attention_bias={bias}: biases are all or none"
-        )
+        raise fields.wrong("mlp_bias", not bias, f"has no like beside attention_bias={bias}: biases are all or none")
     kv_heads = fields.size("num_key_value_heads", heads)
     return GPT(
         layers=fields.size("num_hidden_layers", 32),

@@ -49,9 +49,8 @@ class Weights:
         if tuple(found.get_shape()) != shape:
             raise DataError(f"{self.folder}: tensor {name} is {found.get_shape()}, config.json makes it {list(shape)}")
         if found.get_dtype() not in FLOATS:
-            raise DataError(
-                f"{self.folder}: tensor {name} is {found.get_dtype()}; only {', '.join(FLOATS)} are read: convert it first"
-            )
+            kinds = ", ".join(FLOATS)
+            raise DataError(f"{self.folder}: tensor {name} is {found.get_dtype()}; only {kinds} are read: convert it")
 
     def read(self, name: str) -> np.ndarray:
         """One tensor in its own dtype."""
@@ -60,7 +59,7 @@ class Weights:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Weights]:
-    """The weights of a folder, `model.safetensors` before an index; raises `DataError` naming what is wrong with them."""
+    """The weights of a folder, `model.safetensors` before an index; raises `DataError` naming what is wrong."""
     single, index = folder / SINGLE, folder / INDEX
     with ExitStack() as stack:
         if single.is_file():

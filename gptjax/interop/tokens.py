@@ -139,7 +139,7 @@ def _byte_letters() -> dict[str, int]:
 
 
 def _added(made: library.Tokenizer, tokenizer: Tokenizer, specials: tuple[str, ...]) -> dict[int, str] | None:
-    """The special tokens' texts by id, added behind the vocabulary in the order of their ids; None where one is taken."""
+    """The special tokens' texts by id, added behind the vocabulary in order of id; None where one is taken."""
     ends = {tokenizer.bos_id: "<bos>", tokenizer.eos_id: "<eos>"}
     wanted = {id: made.id_to_token(id) or name for id, name in ends.items() if id is not None}
     wanted |= {tokenizer.vocab_size + n: f"<{name}>" for n, name in enumerate(specials)}
