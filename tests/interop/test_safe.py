@@ -48,7 +48,7 @@ HOSTILE = {
 def test_a_hostile_file_is_refused_by_name_in_one_line(name, tmp_path):
     header, body, size = HOSTILE[name]
     put(tmp_path / safe.SINGLE, header, body, size)
-    with pytest.raises(DataError, match="model.safetensors: not a whole safetensors file") as error:
+    with pytest.raises(DataError, match=r"model\.safetensors: not a whole safetensors file") as error:
         all_of(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -87,7 +87,7 @@ def test_an_index_leads_nowhere_but_into_its_folder(file, tmp_path):
     (tmp_path / safe.SINGLE).rename(tmp_path / "x.safetensors")
     (folder / safe.SINGLE).unlink()
     (folder / safe.INDEX).write_text(json.dumps({"weight_map": {"a": file}}))
-    with pytest.raises(DataError, match="not the plain name of a .safetensors file"):
+    with pytest.raises(DataError, match=r"not the plain name of a \.safetensors file"):
         all_of(folder)
 
 
@@ -96,7 +96,7 @@ def test_an_index_leads_nowhere_but_into_its_folder(file, tmp_path):
 )
 def test_a_malformed_index_is_refused(content, tmp_path):
     (tmp_path / safe.INDEX).write_text(content)
-    with pytest.raises(DataError, match="index.json"):
+    with pytest.raises(DataError, match=r"index\.json"):
         all_of(tmp_path)
 
 
@@ -131,7 +131,7 @@ def test_a_transposed_array_is_written_as_it_reads(tmp_path):
 def test_a_missing_shard_is_named(tmp_path):
     sharded(tmp_path)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(DataError, match="names model-00002-of-00002.safetensors, which is not there"):
+    with pytest.raises(DataError, match=r"names model-00002-of-00002\.safetensors, which is not there"):
         all_of(tmp_path)
 
 
