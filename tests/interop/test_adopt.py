@@ -52,9 +52,8 @@ def test_an_imported_run_is_judged_sampled_and_fine_tuned(exported, tmp_path, te
     assert np.isfinite(judged["nats_per_token"])
     [sample] = judge.continued(again, ["line"], 4, Decoding(temperature=0.0), 0, quiet)["samples"]
     assert sample["tokens"] <= 4
-    tuned = replace(
-        run, init=str(again), data=Data(corpora=(Corpus(str(text)),)), steps=1, batch_rows=2, evaluation=Evaluation(rows=2, max_tokens=64)
-    )  # fmt: skip
+    data, evaluation = Data(corpora=(Corpus(str(text)),)), Evaluation(rows=2, max_tokens=64)
+    tuned = replace(run, init=str(again), data=data, steps=1, batch_rows=2, evaluation=evaluation)
     launch(replace(tuned, optimizer=replace(run.optimizer, learning_rate=1e-9)), tmp_path / "tuned", tmp_path, quiet)
     after = trained.load(tmp_path / "tuned", quiet).params["model"]["blocks"]
     for x, y in zip(jax.tree.leaves(exported.params["model"]["blocks"]), jax.tree.leaves(after), strict=True):
@@ -68,7 +67,7 @@ def test_a_second_import_into_a_run_is_refused(exported, tmp_path):
 
 
 def test_a_verb_for_runs_names_the_way_in(exported, tmp_path):
-    with pytest.raises(ConfigError, match="gptjax import .* --out RUN makes it a run"):
+    with pytest.raises(ConfigError, match=r"gptjax import .* --out RUN makes it a run"):
         trained.load(tmp_path / "folder", quiet)
 
 
