@@ -93,8 +93,9 @@ def theirs(model: Any, ids_BT: np.ndarray) -> Answers:
     if hasattr(out, "prediction_logits"):
         logits = np.concatenate([out.prediction_logits.numpy().ravel(), out.seq_relationship_logits.numpy().ravel()])
         return Answers(logits, out.prediction_logits.argmax(-1).tolist())
-    plain = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "eos_token_id": None}
-    made = model.generate(ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **plain)
+    model.generation_config.eos_token_id = None
+    plain = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "pad_token_id": 0}
+    made = model.generate(ids, attention_mask=torch.ones_like(ids), **plain)
     return Answers(out.logits.numpy(), made[:, ids.shape[1] :].tolist())
 
 
