@@ -30,7 +30,7 @@ from gptjax.infer import beam
 from gptjax.infer.beam import Beam
 from gptjax.infer.sample import Decoding, generate
 
-WAYS = {
+WAYS: dict[str, Decoding | Beam] = {
     "greedy": Decoding(temperature=0.0),
     "beam 4": Beam(beams=4),
     "temperature 0.7": Decoding(temperature=0.7),

@@ -20,6 +20,7 @@ from gptjax.config import Checkpoints, Evaluation, Run
 from gptjax.models.gpt import GPT
 from gptjax.train.optim import AdamW
 
+SHAPE = GPT(layers=4, width=128, heads=4, mlp_width=512, context=64)
 EVALUATION = Evaluation(every_steps=125, rows=64)
 CHECKPOINTS = Checkpoints(every_steps=1000, keep_last=1)
 
@@ -36,18 +37,13 @@ def modern_adamw() -> Run:
 
 def gpt2() -> Run:
     """GPT-2's parts: norms before the branches, learned positions, GELU."""
-    shape = GPT(layers=4, width=128, heads=4, mlp_width=512, context=64)
-    return replace(modern_adamw(), model=shape)
+    return replace(modern_adamw(), model=SHAPE)
 
 
 def gpt1() -> Run:
     """GPT-1's parts: norms after the branches."""
-    run = gpt2()
-    return replace(
-        run,
-        model=replace(run.model, norm_place="post", residual_init="plain"),
-        optimizer=AdamW(learning_rate=1e-3, beta2=0.95),
-    )
+    shape = replace(SHAPE, norm_place="post", residual_init="plain")
+    return replace(gpt2(), model=shape, optimizer=AdamW(learning_rate=1e-3, beta2=0.95))
 
 
 def _same(run: Run) -> Run:

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -21,9 +21,8 @@ from gptjax.fields import to_json as to_json
 from gptjax.fields import write_json as write_json
 
 if TYPE_CHECKING:
-    import optax
-
     import jax
+    import optax
 
     from gptjax.types import Array, Model, Objective, Params, Place, RowSource, TokenSplit
 
@@ -58,11 +57,17 @@ class Data(Config):
     """Share of the documents, or of the characters, held out; unused where validation is a source."""
     packing: Literal["contiguous", "documents"] = "contiguous"
     """contiguous: rows cut from the running text (GPT-1); documents: whole documents, best fit, masked apart."""
+    order: Literal["shuffled", "running"] = "shuffled"
+    """running: row i of an update continues row i of the one before, and a recurrent model's state is carried over."""
 
     def check(self) -> None:
         self.require(len(self.corpora) > 0, "corpora is empty; name at least one source")
         f = self.validation_fraction
         self.require(0 <= f < 1, f"validation_fraction={f} is not in [0, 1)")
+        alone = len(self.corpora) == 1 and self.packing == "contiguous"
+        self.require(
+            self.order == "shuffled" or alone, "order='running' reads one corpus with packing='contiguous', no mixture"
+        )
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,10 @@ class ObjectiveConfig(Config):
         """Training and validation rows of `context` + 1 tokens; `cache` is a folder for what is worth keeping."""
         raise NotImplementedError
 
+    def predictor(self, model: "Model") -> Callable[[Any, Any], Any] | None:
+        """`predict(params, batch) -> scores_BC` of classes, choices or a number; None where the loss alone judges."""
+        return None
+
 
 @dataclass(frozen=True)
 class ScheduleConfig(Config):
@@ -191,11 +200,15 @@ class Evaluation(Config):
     """Rows judged at once."""
     max_tokens: int | None = None
     """Judge only this many tokens from the start of the split; None judges all of it."""
+    state: Literal["fresh", "carried"] = "fresh"
+    """fresh: every window begins anew; carried: a recurrent model reads the text in `rows` long parts, each through."""
 
     def check(self) -> None:
         self.require(self.every_steps > 0, f"every_steps={self.every_steps} must be positive")
         self.require(self.stride is None or self.stride > 0, f"stride={self.stride} must be positive")
         self.require(self.rows > 0, f"rows={self.rows} must be positive")
+        fresh = self.state == "fresh" or self.stride is None
+        self.require(fresh, f"stride={self.stride} is of windows that begin anew; with state='carried' there are none")
         self.require(self.max_tokens is None or self.max_tokens > 0, f"max_tokens={self.max_tokens} must be positive")
 
 

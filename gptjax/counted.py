@@ -28,7 +28,7 @@ from gptjax.models import ngram, smoothing
 from gptjax.models.ngram import NGram, Smoothing
 from gptjax.objectives.causal import Causal, joined
 from gptjax.train.folder import check_data, opened, remembered, write_json
-from gptjax.train.log import MetricsFile
+from gptjax.train.log import MetricsFile, rows
 from gptjax.types import TokenSplit
 
 COUNTS = "counts.npz"
@@ -77,6 +77,8 @@ def count(counting: Counting, folder: Path, cache: Path) -> dict[str, Any]:
     Gives the row of `metrics.jsonl`. Raises `ConfigError`, `DataError` and `FolderError` for what a user can mend.
     """
     with opened(folder, counting):
+        if (done := _finished(folder)) is not None:
+            return done
         if (folder / "tokenizer").is_dir():
             tokenizer = tokenizers.load(folder / "tokenizer")
         else:
@@ -97,10 +99,17 @@ def count(counting: Counting, folder: Path, cache: Path) -> dict[str, Any]:
         tokenizer.save(folder / "tokenizer")
         _save(model, folder)
         row = {"step": STEP, "split": "validation", **judged, "train_tokens": len(train.tokens), "seconds": seconds}
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
         with closing(MetricsFile(folder / "metrics.jsonl")) as metrics:
+            metrics.truncate_after(0)
             metrics.append(row)
         return row
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    """What was logged of a folder that has been counted to the end."""
+    path = folder / "metrics.jsonl"
+    found = rows(path) if path.exists() else []
+    return found[-1] if found and (folder / "counts.json").exists() else None
 
 
 def _fitted(counting: Counting, tokens_N: np.ndarray, vocab_size: int) -> NGram:
@@ -164,8 +173,9 @@ def _table(arrays: Any, n: int) -> ngram.Counts:
 # --- what a counted run is worth ---
 
 
-def held_out(folder: Path, data: str | None, cache: Path) -> dict[str, Any]:
+def held_out(folder: Path, data: str | None, stride: int | None, cache: Path) -> dict[str, Any]:
     """What `gptjax eval` prints: all of `data`, or the held-out text of the run."""
+    refuse_stride(stride)
     found = load(folder)
     split: TokenSplit | None
     if data is not None:
@@ -177,6 +187,12 @@ def held_out(folder: Path, data: str | None, cache: Path) -> dict[str, Any]:
     if split is None:
         raise DataError(f"RUN {folder}: holds no data out; name some with --data")
     return {"step": STEP, **judge(found.model, split, found.tokenizer.bos_id), "context": found.counting.order - 1}
+
+
+def refuse_stride(stride: int | None) -> None:
+    """Raise `ConfigError` where windows are asked for: counts read one running text."""
+    if stride is not None:
+        raise ConfigError(f"--stride {stride}: a counted model reads the text as a whole, not in windows; leave it out")
 
 
 def text(found: Counted, source: str, cache: Path) -> TokenSplit:

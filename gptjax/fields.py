@@ -111,7 +111,7 @@ def _config_class(name: Any, where: str) -> type[Config]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a kill or a crash at any moment leaves the old file or the new one, never half of it."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # others may be writing the same file
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=2, ensure_ascii=False)
         file.write("\n")

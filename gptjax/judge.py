@@ -15,7 +15,7 @@ from gptjax.config import SEEDS, ConfigError, Corpus, Data, Run, Sources
 from gptjax.data import store
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizer import Tokenizer
-from gptjax.evals import classify, heldout, likelihood, pseudo
+from gptjax.evals import carried, classify, heldout, likelihood, pseudo
 from gptjax.evals.sweep import Evaluator, Place
 from gptjax.infer import beam
 from gptjax.infer.beam import Beam
@@ -23,7 +23,6 @@ from gptjax.infer.sample import Decoding, generate
 from gptjax.objectives import examples, masked
 from gptjax.objectives.causal import Causal
 from gptjax.objectives.masked import Masked
-from gptjax.objectives.task import Task
 from gptjax.train import sharding
 from gptjax.train.folder import check_data
 from gptjax.train.step import cast
@@ -49,8 +48,8 @@ def evaluator(
 ) -> Evaluator | None:
     """What judges a run's validation split: every token of it where it is running text, else every row once.
 
-    Computes in `run.precision`, on rows that split evenly over the mesh. A task adds its scores (accuracy, Matthews,
-    F1, or Pearson, Spearman) to the means of the objective.
+    Computes in `run.precision`, on rows that split evenly over the mesh. An objective that predicts adds its scores
+    (accuracy, Matthews, F1, or Pearson, Spearman) to the means of the objective.
     """
     parts = 1 if mesh is None else sharding.row_shards(mesh)
     rows = -(-run.evaluation.rows // parts) * parts
@@ -70,16 +69,19 @@ def _evaluator(
     fetch = sharding.fetch
     if sources.split is not None and model.causal:
         apart, how = run.data.packing == "documents", replace(run.evaluation, rows=rows)
+        if how.state == "carried":
+            return carried.evaluator(model, sources.split, how, apart, place, fetch, bos_id)
         return likelihood.evaluator(model, sources.split, model.context, how, apart, place, fetch, bos_id)
     if sources.validation is None:
         return None
     source = sources.validation
     if isinstance(run.objective, Masked) and run.evaluation.max_tokens is not None:
-        source = source._replace(rows=min(source.rows, -(-run.evaluation.max_tokens // model.context)))
+        source = source._replace(rows=min(source.rows, -(-run.evaluation.max_tokens // (model.context - 2))))
     means = heldout.evaluator(objective, source, rows, place, fetch)
-    if not isinstance(run.objective, Task):
+    predictor = run.objective.predictor(model)
+    if predictor is None:
         return means
-    predict = jax.jit(run.objective.predictor(model))
+    predict = jax.jit(predictor)
     labels_E = np.asarray(objective.batch(source.take(np.arange(source.rows), 0)).targets)
 
     def judge(params: Params, between: Callable[[], None]) -> dict[str, float]:
@@ -105,11 +107,13 @@ def held_out(
     `whole` that of the whole split; raises `FolderError` where the run's data have changed since.
     """
     if counted.holds(folder):
-        return counted.held_out(folder, data, cache)
+        return counted.held_out(folder, data, stride, cache)
     found = trained.load(folder, say)
     run = found.run
     most = run.evaluation.max_tokens if data is None and not whole else None
-    evaluation = replace(run.evaluation, max_tokens=most, stride=run.evaluation.stride if stride is None else stride)
+    evaluation = replace(run.evaluation, max_tokens=most)
+    if stride is not None:  # windows, however the run was judged in training
+        evaluation = replace(evaluation, stride=stride, state="fresh")
     run = replace(run, evaluation=evaluation)
     sources = _judged_by(found, data, cache)
     for note in sources.notes:
@@ -235,6 +239,7 @@ class Surprisal(NamedTuple):
 def surprisal(folder: Path, data: str, stride: int | None, cache: Path, say: Say) -> Surprisal:
     """`gptjax score`: -log2 p of every token of all of `data`, each predicted once."""
     if counted.holds(folder):
+        counted.refuse_stride(stride)
         counts = counted.load(folder)
         split = counted.text(counts, data, cache)
         nats_N = counted.nats(counts.model, split, counts.tokenizer.bos_id)

@@ -13,7 +13,7 @@ from gptjax import judge, trained
 from gptjax.config import ConfigError, Run, Sources, to_json
 from gptjax.data import tokenizers
 from gptjax.data.shards import sha256
-from gptjax.data.stream import fingerprint, stream
+from gptjax.data.stream import fingerprint, running, stream, unread
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.data.tokenizers import SentencePiece
 from gptjax.evals.sweep import Evaluator
@@ -26,7 +26,7 @@ from gptjax.train.hosts import agreed
 from gptjax.train.optim import AdamW
 from gptjax.train.progress import Progress
 from gptjax.train.schedules import Cosine
-from gptjax.train.state import TrainState
+from gptjax.train.state import TrainState, loss_of
 from gptjax.train.stop import StopSignal
 from gptjax.types import Objective
 
@@ -92,6 +92,8 @@ def _prepare(run: Run, folder: Path, cache: Path, mesh: jax.sharding.Mesh, say: 
         say(note)
     judged_by = judge.evaluator(run, model, objective, sources, tokenizer.bos_id, mesh)
     work = _work(run, mesh, objective, sources, judged_by, source)
+    if run.data.order == "running":
+        say(unread(sources.train[0], run.batch_rows))
     if primary:
         check_data(folder, sources.identity)
         claim(folder, run, sources.identity)
@@ -141,8 +143,8 @@ def _work(
     judged_by: Evaluator | None,
     source: trained.Trained | None,
 ) -> loop.Work:
-    rows = stream(sources.train, sources.weights, run.seed, run.batch_rows, sharding.process_share(mesh))
-    whole = stream(sources.train, sources.weights, run.seed, run.batch_rows)
+    loss_of(run, objective)  # is there a state to carry where rows continue rows?
+    rows, whole = _ordered(run, sources, sharding.process_share(mesh)), _ordered(run, sources, (0, 1))
     schedule = run.schedule.build(run.steps)
 
     def batch(rows: Any, step: int) -> Any:
@@ -162,6 +164,13 @@ def _work(
         evaluator=judged_by,
         transfer=transfer,
     )
+
+
+def _ordered(run: Run, sources: Sources, shard: tuple[int, int]) -> Callable[[int], Any]:
+    """This part of the rows of every update."""
+    if run.data.order == "running":
+        return running(sources.train[0], run.batch_rows, shard)
+    return stream(sources.train, sources.weights, run.seed, run.batch_rows, shard)
 
 
 def _remember(folder: Path, source: trained.Trained | None) -> None:

@@ -27,6 +27,9 @@ class Rows(NamedTuple):
     """[B, U] float32; how much predicting this token counts (0 for prompts and padding)."""
     segments: np.ndarray | None
     """[B, U] int32; which document of the row a token belongs to, from 1; 0 is padding. None: each row is one text."""
+    starts: np.ndarray | None = None
+    """[B] int32; tokens of the same running text that earlier updates read in this row's place; 0 where one begins.
+    None: no row continues another."""
 
 
 class Batch(NamedTuple):
@@ -105,6 +108,9 @@ class Model(NamedTuple):
     recurrent: bool = False
     """Whether a cache is a state of fixed size, leading B, into which any number of tokens may be read. `extend` then
     takes `key` as `features` does, and can be differentiated."""
+    columns: Callable[[Params, jax.Array], jax.Array] | None = None
+    """`columns(params, ids_S) -> kernel_SD`, where the head is one product: the rows by which features are multiplied
+    for these ids' logits. None where it is more than that."""
 
 
 Metrics = Mapping[str, tuple[jax.Array, jax.Array]]
@@ -114,6 +120,16 @@ Metrics = Mapping[str, tuple[jax.Array, jax.Array]]
 def unscheduled(batch: Any, step: int) -> Any:
     """The batch as it is: what is learnt does not change in the course of training."""
     return batch
+
+
+class Carried(NamedTuple):
+    """How an objective goes on from one update to the next where rows continue rows: truncated back-propagation."""
+
+    start: Callable[[int], Any]
+    """`start(rows)`: what is carried into the first update, a pytree of arrays with a leading B."""
+    loss: Callable[[Params, Any, Key | None, Any], tuple[jax.Array, jax.Array, Metrics, Any]]
+    """`loss(params, batch, key, carry) -> (sum, count, metrics, carry)`: `Objective.loss` going on from what was
+    carried, and what the next update goes on from. No gradient passes from update to update."""
 
 
 class Objective(NamedTuple):
@@ -129,6 +145,8 @@ class Objective(NamedTuple):
     scheduled: Callable[[Any, int], Any] = unscheduled
     """`scheduled(batch, step) -> batch`: a host batch as update `step` (from 0) is to see it, for a curriculum. Leading
     B and shapes are kept; evaluation sees batches as `batch` made them."""
+    carried: Carried | None = None
+    """For data in running order; None where nothing can be carried."""
 
 
 class TokenSplit(NamedTuple):

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -18,3 +19,11 @@ def text(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text("".join(f"line {i} says {i * i % 97} and no more.\n" for i in range(400)), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="module")
+def unoptimised():
+    """For tests whose programs run for less time than they compile: XLA leaves them as they are."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -51,5 +51,13 @@ def killed_at(process: subprocess.Popen, run: Path, step: int) -> int:
 
 def results(run: Path) -> list[tuple]:
     """What a run logged, without its clocks and counters of memory."""
-    noise = {"step_seconds", "host_wait_share", "memory_bytes", "tokens_per_second", "mfu", "mfu_causal"}
+    noise = {
+        "step_seconds",
+        "update_seconds",
+        "host_wait_share",
+        "memory_bytes",
+        "tokens_per_second",
+        "mfu",
+        "mfu_causal",
+    }
     return [tuple(sorted((k, v) for k, v in row.items() if k not in noise)) for row in rows(run)]

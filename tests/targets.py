@@ -4,8 +4,10 @@ from dataclasses import replace
 
 from gptjax.config import Checkpoints, Data, Evaluation, Run
 from gptjax.data.tokenizers import Bytes
+from gptjax.models.bert import Bert
 from gptjax.models.gpt import GPT
 from gptjax.objectives.causal import Causal
+from gptjax.objectives.masked import Masked
 from gptjax.objectives.tasks import Classification
 from gptjax.train.optim import AdamW, Muon
 from gptjax.train.schedules import Cosine
@@ -38,3 +40,14 @@ def task() -> Run:
     """A few updates of a classification."""
     base = replace(small(), objective=Classification(), data=Data(validation_fraction=0.25, split="document"))
     return replace(base, steps=6, ema_decay=None, evaluation=Evaluation(every_steps=6, rows=8))
+
+
+def bert() -> Run:
+    """A few updates of a model that reads both sides."""
+    model = Bert(layers=1, width=16, heads=2, mlp_width=32, context=16)
+    return replace(small(), model=model, objective=Masked(), steps=6, ema_decay=None)
+
+
+def bert_task() -> Run:
+    """A classification by such a model."""
+    return replace(task(), model=bert().model, objective=Classification(lm_weight=0.0, pool="mean"))

@@ -16,6 +16,7 @@ from gptjax.data.tokenizers import Characters
 from gptjax.infer.sample import Decoding
 from gptjax.models import ngram
 from gptjax.report import page
+from gptjax.train import log
 
 TEXT = "the cat sat on the mat. the dog sat on the log. a cat and a dog sat. " * 20
 
@@ -65,11 +66,22 @@ def test_the_same_seed_continues_a_prompt_with_the_same_text(run):
 
 
 def test_counting_again_finds_the_same_and_another_order_is_refused(run, corpus, tmp_path):
-    before = (run / "metrics.jsonl").read_text()
-    row = counted.count(counting(corpus), run, tmp_path / "cache")
-    assert row["nats_per_token"] == json.loads(before)["nats_per_token"]
+    files = [run / name for name in ("metrics.jsonl", counted.COUNTS, "counts.json", "config.json")]
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
+    assert counted.count(counting(corpus), run, tmp_path / "cache") == json.loads(before[0][0])
+    assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in files] == before
+    # Killed before its last file, it is counted again to the same bytes.
+    (run / "metrics.jsonl").write_text('{"step": 1, "spl')
+    counted.count(counting(corpus), run, tmp_path / "cache")
+    assert (run / counted.COUNTS).read_bytes() == before[1][0]
+    assert [row["step"] for row in log.rows(run / "metrics.jsonl")] == [1]
     with pytest.raises(ValueError, match="order: 4 -> 3"):
         counted.count(replace(counting(corpus), order=3), run, tmp_path / "cache")
+
+
+def test_windows_are_refused_where_there_are_none(run, tmp_path):
+    with pytest.raises(ConfigError, match="--stride 3: a counted model reads the text as a whole"):
+        judge.held_out(run, None, 3, tmp_path / "cache", print)
 
 
 def test_damaged_counts_are_refused(run):

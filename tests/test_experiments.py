@@ -20,7 +20,13 @@ def targets(file: str) -> list[str]:
     return [f"{EXPERIMENTS / file}:{name}" for name in found if getattr(module, name).__module__ == module.__name__]
 
 
-@pytest.mark.parametrize("name", targets("pretrain.py") + targets("finetune.py"), ids=lambda name: name.split(":")[1])
+FILES = ("pretrain.py", "finetune.py", "lineage_rows.py", "wikitext.py")
+
+
+TARGETS = [name for file in FILES for name in targets(file)]
+
+
+@pytest.mark.parametrize("name", TARGETS, ids=lambda name: name.rpartition("/")[2])
 def test_every_target_is_a_run_that_survives_json(name):
     run = arguments.target(name)
     assert config.from_json(config.to_json(run)) == run

@@ -9,6 +9,7 @@ from gptjax import launch
 from gptjax.config import Config, ConfigError, Run
 from gptjax.objectives.causal import Causal
 from gptjax.train import log
+from gptjax.train.schedules import Constant
 
 Say = Callable[[str], None]
 
@@ -76,7 +77,11 @@ class Seconds(Budget):
     def steps(self, run: Run, folder: Path, cache: Path, say: Say) -> int:
         """The nearest whole number of updates, by the median time of an update in a trial run in `folder`."""
         judging = replace(run.evaluation, every_steps=PROBE_STEPS, max_tokens=1000)
-        probe = replace(run, steps=PROBE_STEPS, log_every_steps=1, evaluation=judging)
+        once = replace(run.checkpoints, every_steps=PROBE_STEPS, keep_best=None)
+        constant = Constant()  # the run's own may be longer than the trial
+        probe = replace(
+            run, steps=PROBE_STEPS, log_every_steps=1, schedule=constant, evaluation=judging, checkpoints=once
+        )
         launch.launch(probe, folder, cache, say)
         rows = [row for row in log.rows(folder / "metrics.jsonl") if "step_seconds" in row]
         each = median(row["step_seconds"] for row in rows if row["step"] > PROBE_STEPS // 3)

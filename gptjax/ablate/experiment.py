@@ -43,7 +43,7 @@ def read(path: Path, sources: Sequence[str] = ()) -> Experiment:
         raise ConfigError(f"{path}: has no ROWS; an experiment is a dict of name -> Run")
     found = {name: _row(path, name, value, sources) for name, value in rows.items()}
     base = getattr(module, "BASE", next(iter(found)))
-    if base not in found:
+    if not isinstance(base, str) or base not in found:
         raise ConfigError(f"{path}: BASE={base!r} is no row{nearest(str(base), list(found))}; rows are {_names(found)}")
     budget, metric = getattr(module, "BUDGET", None), getattr(module, "METRIC", "nats_per_token")
     if budget is not None and not isinstance(budget, Budget):
@@ -73,7 +73,7 @@ def chosen(experiment: Experiment, picks: Sequence[str]) -> list[str]:
     for pick in picks:
         if pick in experiment.rows:
             found.append(pick)
-        elif pick.isdigit() and int(pick) < len(names):
+        elif pick.isdecimal() and int(pick) < len(names):
             found.append(names[int(pick)])
         else:
             rows = f"rows are {_names(experiment.rows)}, or 0 to {len(names) - 1}"

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gptjax import config, trained
 from gptjax.ablate.experiment import Row
 from gptjax.config import Run
@@ -59,7 +61,7 @@ def read(folder: Path, row: Row) -> Outcome:
         return Outcome(None, _metrics(line), None, None, known, None, line["seconds"], [], {})
     updates = [line for line in lines if "split" not in line]
     times, read = _totals(updates)
-    curve = [(times.get(line["step"], 0.0), _metrics(line)) for line in judged]
+    curve = [(_at(times, line["step"]), _metrics(line)) for line in judged]
     failure = json.loads((folder / FAILED).read_text())["error"] if (folder / FAILED).exists() else None
     parameters, each = _size(folder, row)
     return Outcome(
@@ -87,14 +89,18 @@ def _metrics(line: dict[str, Any]) -> dict[str, float]:
 
 
 def _totals(updates: list[dict[str, Any]]) -> tuple[dict[int, float], float]:
-    """Seconds in updates up to every logged step, and positions read in all; a row stands for those since the last."""
-    times, seconds, read, before = {}, 0.0, 0.0, 0
+    """Seconds in updates up to every logged step, from 0, and positions read in all."""
+    times, seconds, read, before = {0: 0.0}, 0.0, 0.0, 0
     for line in updates:
-        span = line["step"] - before
-        seconds += line["step_seconds"] * span
-        read += line["tokens_per_second"] * line["step_seconds"] * span
+        seconds += line["update_seconds"]
+        read += line["tokens_per_second"] * line["step_seconds"] * (line["step"] - before)
         times[line["step"]], before = seconds, line["step"]
     return times, round(read)
+
+
+def _at(times: dict[int, float], step: int) -> float:
+    """Seconds up to a step, in proportion between logged ones."""
+    return float(np.interp(step, list(times), list(times.values())))
 
 
 def _size(folder: Path, row: Run) -> tuple[int, float | None]:

@@ -6,7 +6,6 @@ DIR/table.json, table.md and report.html are written anew after every run.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from gptjax.ablate.experiment import Experiment, Row
 from gptjax.ablate.outcome import Outcome
 from gptjax.config import ConfigError, Run
 from gptjax.report import ablation
-from gptjax.train.folder import FolderError
+from gptjax.train.folder import FolderError, remembered
 from gptjax.train.loop import Diverged
 
 Say = Callable[[str], None]
@@ -51,7 +50,11 @@ def run(
             raise ConfigError(f"--seed {seed}: is not one of the seeds 0 to {seeds - 1}; raise --seeds")
     if out.is_file() or (out / "config.json").exists():
         raise FolderError(f"--out {out}: is a file or a run's own folder; name a folder for the experiment")
-    budgeted = {name: _budgeted(experiment, name, out, cache, say) for name in experiment.rows}
+    budgeted = {}
+    for name in experiment.rows:
+        row = _budgeted(experiment, name, out, cache, say, name in rows)
+        if row is not None:
+            budgeted[name] = row
     todo = [job for job in jobs(budgeted, only or range(seeds), out) if job.name in rows]
     for number, job in enumerate(todo, start=1):
         if outcome.finished(job.folder, job.row):
@@ -64,14 +67,17 @@ def run(
 
 
 def jobs(rows: dict[str, Row], seeds: Sequence[int], out: Path) -> list[Job]:
-    """All runs: every row with the first seed, then with the next, so that there is soon something to compare."""
+    """All runs: every row with the first seed, then with the next, so that there is soon something to compare.
+
+    A counted row goes with seed 0, so that of several machines one counts it.
+    """
     found = []
-    for number, seed in enumerate(seeds):
+    for seed in seeds:
         for name, row in rows.items():
             home = out / "runs" / name
             if isinstance(row, Run):
                 found.append(Job(name, seed, replace(row, seed=seed), home / f"seed-{seed}"))
-            elif number == 0:
+            elif seed == 0:
                 found.append(Job(name, None, row, home / "counted"))
     return found
 
@@ -82,25 +88,29 @@ def _run(job: Job, cache: Path, say: Say) -> None:
         return
     try:
         launch.launch(job.row, job.folder, cache, say)
-    except Diverged as error:
+    except (Diverged, FloatingPointError) as error:  # the second where it was judged after it had gone wrong
         say(f"{job.name}: {error}")
         outcome.give_up(job.folder, str(error))
     jax.clear_caches()  # compiled programs of this row are of no use to the next
 
 
-def _budgeted(experiment: Experiment, name: str, out: Path, cache: Path, say: Say) -> Row:
-    """The row with as many updates as the budget pays for; what was measured once is remembered in `budget.json`."""
+def _budgeted(experiment: Experiment, name: str, out: Path, cache: Path, say: Say, wanted: bool) -> Row | None:
+    """The row with as many updates as the budget pays for, found once and remembered in budget/ROW.json.
+
+    None for a row of a budget of seconds that is not wanted here and was not timed yet.
+    """
     row, budget = experiment.rows[name], experiment.budget
     if budget is None or not isinstance(row, Run):
         return row
     path = out / "budget" / f"{name}.json"
     asked = {"budget": config.to_json(budget), "row": config.fingerprint(row)}
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if known.get("asked") == asked:
-        return _lasting(experiment, name, row, known["steps"])
+    if path.is_file() and remembered(path, "asked") == asked:
+        return _lasting(experiment, name, row, remembered(path, "steps"))
     if isinstance(budget, Seconds):
+        if not wanted:
+            return None
         say(f"{name}: timing some updates")
-    steps = budget.steps(row, out / "budget" / name, cache, say)
+    steps = budget.steps(row, out / "budget" / f"{name}-{asked['row'][:8]}", cache, say)
     path.parent.mkdir(parents=True, exist_ok=True)
     config.write_json(path, {"asked": asked, "steps": steps})
     return _lasting(experiment, name, row, steps)
@@ -117,12 +127,13 @@ def _check_metric(experiment: Experiment, job: Job) -> None:
     found = outcome.read(job.folder, job.row)
     if experiment.metric not in found.metrics and found.failure is None:
         there = ", ".join(found.metrics) or "none: nothing is held out"
-        raise ConfigError(f"{experiment.path}: row {job.name} has no metric {experiment.metric!r}; it has {there}")
+        what = f"row {job.name} has no finite metric {experiment.metric!r}"
+        raise ConfigError(f"{experiment.path}: {what}; it has {there}")
 
 
 def write(experiment: Experiment, rows: dict[str, Row], seeds: int, out: Path) -> dict[str, Any]:
     """Write `table.json`, `table.md` and `report.html` of all that is finished; gives the first."""
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in rows}
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in experiment.rows}
     for job in jobs(rows, range(seeds), out):
         if outcome.finished(job.folder, job.row):
             outcomes[job.name].append(outcome.read(job.folder, job.row))
@@ -139,16 +150,20 @@ def write(experiment: Experiment, rows: dict[str, Row], seeds: int, out: Path) -
     config.write_json(out / "table.json", result)
     ablation.page.replace_text(out / "table.md", table.markdown(result))
     curves = {
-        name: [[(x, m[experiment.metric]) for x, m in one.curve if experiment.metric in m] for one in found]
+        name: [_points(one, experiment.metric) for one in found if one.failure is None]
         for name, found in outcomes.items()
     }
-    configs = {name: config.to_json(row) for name, row in rows.items()}
+    configs = {name: config.to_json(row) for name, row in (experiment.rows | rows).items()}
     ablation.write(result, table.header(result), table.cells(result), table.footnotes(result), curves, configs, out)
     return result
+
+
+def _points(one: Outcome, metric: str) -> list[tuple[float, float]]:
+    return [(seconds, metrics[metric]) for seconds, metrics in one.curve if metric in metrics]
 
 
 def _spelled(experiment: Experiment) -> str:
     if experiment.budget is None:
         return "the row's own steps"
-    [(name, value)] = dataclasses.asdict(experiment.budget).items()
-    return f"{value:,.6g} {name}" if isinstance(value, float) else f"{value:,} {name}"
+    fields = dataclasses.asdict(experiment.budget).items()
+    return ", ".join(f"{v:,.6g} {name}" if isinstance(v, float) else f"{v:,} {name}" for name, v in fields)

@@ -69,7 +69,7 @@ def _row(
     base_outcomes: Sequence[Outcome],
 ) -> dict[str, Any]:
     counted = any(outcome.seed is None for outcome in outcomes)
-    found = [v for v in values.values() if math.isfinite(v)]
+    found = list(values.values())
     apart = difference(values, base)
     names = dict.fromkeys(n for outcome in outcomes for n in outcome.metrics)
     return {

@@ -28,7 +28,7 @@ def _cells(row: Mapping[str, Any], base: str, seeds: int) -> list[str]:
     return [
         row["name"],
         value,
-        "base" if row["name"] == base else _difference(row["difference"]),
+        "base" if row["name"] == base else _difference(row["difference"], seeds),
         _count(row["parameters"]),
         _count(row["tokens"]),
         "–" if row["flops"] is None else f"{row['flops']:.2e}",
@@ -37,11 +37,12 @@ def _cells(row: Mapping[str, Any], base: str, seeds: int) -> list[str]:
     ]
 
 
-def _difference(difference: Mapping[str, Any] | None) -> str:
+def _difference(difference: Mapping[str, Any] | None, seeds: int) -> str:
     if difference is None:
         return "–"
     interval = "" if difference["low"] is None else f" [{difference['low']:+.4f}, {difference['high']:+.4f}]"
-    return f"{difference['mean']:+.4f}{interval}"
+    pairs = "" if difference["pairs"] == seeds else f" of {difference['pairs']}"
+    return f"{difference['mean']:+.4f}{interval}{pairs}"
 
 
 def _number(value: float | None, places: int) -> str:

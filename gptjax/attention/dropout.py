@@ -8,12 +8,12 @@ LEVELS = 2**16
 
 
 def drop(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Zero a share `rate` of x (to the nearest 1/65536) and scale up the rest; the identity without a key or a rate.
+    """Zero a share `rate` of x and scale up the rest; the identity without a key or a rate.
 
-    Every element takes 16 bits, two to a word: half the time of `jax.random.bernoulli`. The same key and shape drop the
-    same elements, on any mesh.
+    The share is rounded to 1/65536, and never all. Every element takes 16 bits, two to a word: half the time of
+    `jax.random.bernoulli`. The same key and shape drop the same elements, on any mesh.
     """
-    threshold = round(rate * LEVELS)
+    threshold = min(round(rate * LEVELS), LEVELS - 1)
     if key is None or threshold == 0:
         return x
     words = jax.random.bits(key, (*x.shape[:-1], -(-x.shape[-1] // 2)), jnp.uint32)

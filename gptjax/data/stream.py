@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from gptjax.config import ConfigError
-from gptjax.types import RowSource
+from gptjax.types import Rows, RowSource
 
 BLOCK = 10_000
 """Rows in which a mixture has its exact proportions."""
@@ -52,6 +52,48 @@ def stream(
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[order_B], *pieces)
 
     return batch
+
+
+def running(source: RowSource, rows: int, shard: tuple[int, int] = (0, 1)) -> Callable[[int], Rows]:
+    """`batch(step)`: rows of contiguous text so that row i of a step continues row i of the step before.
+
+    The text is cut into `rows` lanes of equal length, lane i being row i of every step; `Rows.starts` says how far into
+    its lane a row begins, 0 at the first step of every epoch. `shard` is as in `stream`.
+    """
+    index, count = shard
+    if rows % count:
+        raise ConfigError(f"batch_rows={rows} is not divisible by the number of hosts {count}")
+    length = lane_rows(source, rows)
+    lanes_B = np.arange(index * (rows // count), (index + 1) * (rows // count))
+
+    def batch(step: int) -> Rows:
+        epoch, place = divmod(step, length)
+        taken: Rows = source.take(lanes_B * length + place, epoch)
+        starts_B = np.full(len(lanes_B), place * (taken.tokens.shape[1] - 1), np.int32)
+        return taken._replace(starts=starts_B)
+
+    return batch
+
+
+def unread(source: RowSource, rows: int) -> str:
+    """A note on what `running` leaves out of an epoch."""
+    length = lane_rows(source, rows)
+    left = source.rows - length * rows
+    return f"running order: {rows} lanes of {length:,} rows; {left:,} of {source.rows:,} rows are left out of an epoch"
+
+
+def lane_rows(source: RowSource, lanes: int) -> int:
+    """Rows of each of so many equal parts of a source; raises `ConfigError` where it is too short.
+
+    The last row of a source is left out: in a shifted epoch it begins the text again.
+    """
+    length = (source.rows - 1) // lanes
+    if length == 0:
+        raise ConfigError(
+            f"order='running' needs more rows of text than batch_rows={lanes}, and there are {source.rows}; "
+            "give more text, a shorter context, or fewer rows"
+        )
+    return length
 
 
 def fingerprint(batch: Any) -> str:
@@ -93,6 +135,12 @@ def uniforms(rows_B: np.ndarray, columns: int, *parts: int) -> np.ndarray:
     seeds_B = _mix(rows_B.astype(np.uint64) ^ np.uint64(_key(*parts)))
     steps = np.arange(columns, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     return (_mix(seeds_B[:, None] + steps) >> np.uint64(11)) * 2.0**-53
+
+
+def uniform(indices: np.ndarray, *key: int) -> np.ndarray:
+    """A pseudo-random number in [0, 1) for each index, chosen by the numbers of `key`: float64 of 32 random bits."""
+    mixed = _mix(_mix(np.asarray(indices).astype(np.uint64)) ^ np.uint64(_key(*key)))
+    return (mixed >> np.uint64(32)).astype(np.float64) / 2**32
 
 
 def _quotas(weights: Sequence[float]) -> tuple[int, ...]:

@@ -35,7 +35,11 @@ def row_nats(model: Model, params: Params, batch: Any) -> jax.Array:
             "`gptjax eval` gives its masked accuracy and pseudo-perplexity"
         )
     inputs_BT, targets_BT, segments_BT, positions_BT = batch
-    features_BTD = model.features(params, inputs_BT, segments_BT, positions_BT)
+    return feature_nats(model, params, model.features(params, inputs_BT, segments_BT, positions_BT), targets_BT)
+
+
+def feature_nats(model: Model, params: Params, features_BTD: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    """nats_BT of targets from what the head reads, a part of the columns at a time where logits would be too many."""
     (B, T), D = targets_BT.shape, features_BTD.shape[-1]
     tiles = _tiles(B, T, model.vocab_size)
 

@@ -119,7 +119,9 @@ def _listed(
     given_BS = np.zeros((len(given), columns), np.int32)
     for row, ids in enumerate(given):
         given_BS[row, : len(ids)] = ids
-    found = jax.device_get(find(model, how, max_tokens, eos_id, params, given_BS, lengths_B))
+    # The power is an argument of the compiled search, so that another one compiles nothing.
+    power = np.float32(how.length_power)
+    found = jax.device_get(find(model, how.beams, max_tokens, eos_id, params, given_BS, lengths_B, power))
     if not found.finite:
         raise FloatingPointError("the model's logits are not numbers; its parameters are damaged or have diverged")
     return [[_hypothesis(found, b, w) for w in range(found.totals_BW.shape[1])] for b in range(len(given))]
@@ -133,7 +135,14 @@ def _hypothesis(found: _Found, b: int, w: int) -> Hypothesis:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _continuations(
-    model: Model, how: Beam, max_tokens: int, eos_id: int | None, params: Params, prompts_BS: Any, lengths_B: Any
+    model: Model,
+    beams: int,
+    max_tokens: int,
+    eos_id: int | None,
+    params: Params,
+    prompts_BS: Any,
+    lengths_B: Any,
+    length_power: jax.Array,
 ) -> _Found:
     """All but the last token of each prompt is read once, and what is remembered of it repeated for W hypotheses."""
 
@@ -146,29 +155,31 @@ def _continuations(
     if longest > 1:
         cache = model.extend(params, jnp.asarray(prompts_BS[:, :-1]), cache, lengths_B - 1)[1]
     last_B = jnp.take_along_axis(prompts_BS, lengths_B[:, None] - 1, axis=1)[:, 0]
-    return search(speak, last_B, repeated(cache, how.beams), how, max_tokens, eos_id)
+    return search(speak, last_B, repeated(cache, beams), beams, length_power, max_tokens, eos_id)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), static_argnames="bos_id")
 def _translations(
     translator: Any,
-    how: Beam,
+    beams: int,
     max_tokens: int,
     eos_id: int,
     params: Params,
     sources_BS: jax.Array,
     lengths_B: jax.Array,
+    length_power: jax.Array,
     bos_id: int,
 ) -> _Found:
     """The source is no part of the state: the hypotheses of a row share it, so it never moves."""
-    memory = repeated(translator.encode(params, sources_BS, lengths_B), how.beams)
+    memory = repeated(translator.encode(params, sources_BS, lengths_B), beams)
 
     def speak(tokens_N: jax.Array, state: Any) -> tuple[jax.Array, Any]:
         features_N1D, state = translator.extend(params, memory, tokens_N[:, None], state)
         return translator.head(params, features_N1D[:, 0]), state
 
     first_B = jnp.full(len(sources_BS), bos_id, jnp.int32)
-    return search(speak, first_B, translator.start(params, memory, max_tokens), how, max_tokens, eos_id)
+    state = translator.start(params, memory, max_tokens)
+    return search(speak, first_B, state, beams, length_power, max_tokens, eos_id)
 
 
 def repeated(tree: Any, beams: int) -> Any:
@@ -176,12 +187,20 @@ def repeated(tree: Any, beams: int) -> Any:
     return jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), tree)
 
 
-def search(speak: Speak, first_B: jax.Array, state: Any, how: Beam, max_tokens: int, eos_id: int | None) -> _Found:
+def search(
+    speak: Speak,
+    first_B: jax.Array,
+    state: Any,
+    beams: int,
+    length_power: jax.Array | float,
+    max_tokens: int,
+    eos_id: int | None,
+) -> _Found:
     """The W best hypotheses of each row, the best first; the leaves of the state have N = B W rows already.
 
     Ends when every hypothesis has, or is `max_tokens` long. To be called inside jit.
     """
-    B, W = len(first_B), how.beams
+    B, W = len(first_B), beams
 
     def go_on(loop: tuple[Any, ...]) -> jax.Array:
         step, _, _, found = loop
@@ -192,7 +211,7 @@ def search(speak: Speak, first_B: jax.Array, state: Any, how: Beam, max_tokens: 
         logits_NV, state = speak(last_BW.reshape(B * W), state)
         logits_BWV = logits_NV.astype(jnp.float32).reshape(B, W, -1)
         finite = found.finite & jnp.all(found.ended_BW | jnp.isfinite(logits_BWV.max(-1)))
-        parent_BW, token_BW, totals_BW, was_BW = _best(found, logits_BWV, how.length_power)
+        parent_BW, token_BW, totals_BW, was_BW = _best(found, logits_BWV, length_power)
         rows_B1 = jnp.arange(B)[:, None]
         # A hypothesis that has ended stays as it is; its state and its last token mean nothing from then on.
         tokens_BWT = found.tokens_BWT[rows_B1, parent_BW]
@@ -212,7 +231,7 @@ def search(speak: Speak, first_B: jax.Array, state: Any, how: Beam, max_tokens: 
 
 
 def _best(
-    found: _Found, logits_BWV: jax.Array, length_power: float
+    found: _Found, logits_BWV: jax.Array, length_power: jax.Array | float
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """(parents, tokens, totals, whether the parent had ended) of the W best of all W V ways to go on, each [B, W]."""
     B, W, V = logits_BWV.shape

@@ -1,12 +1,13 @@
 """BERT: an encoder that reads both sides of every token. (Devlin et al., arXiv 1810.04805.)
 
 Parameters: embed/{tokens [V, D], positions [T, D], types [2, D]}; embed_norm; blocks/... stacked over layers [L, ...];
-head/{transform, norm, bias [V]}, the decoder being embed/tokens; pooler; next_sentence. Queries, keys and values are apart,
-as in the released weights.
+head/{transform, norm, bias [V]}, the decoder being embed/tokens; pooler; next_sentence. Queries, keys and values are
+apart, as in the released weights.
 """
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -100,5 +101,5 @@ class Bert(ModelConfig):
         return flops, flops
 
 
-def _no_cache(*_: object) -> None:
+def _no_cache(*_: object) -> NoReturn:
     raise ConfigError("a model that reads both sides of a token cannot continue a text; use a GPT")

@@ -16,7 +16,7 @@ from gptjax.models.block import Attention, Block
 from gptjax.models.embed import look_up
 from gptjax.models.layers import ACTIVATIONS, LayerNorm, Linear, Mlp, product, subkey
 from gptjax.models.stack import Layer, each, through
-from gptjax.types import Key, Params, Place
+from gptjax.types import Array, Key, Params, Place
 
 if TYPE_CHECKING:
     from gptjax.models.bert import Bert
@@ -107,9 +107,9 @@ def features(
 def states(
     config: Bert,
     params: Params,
-    inputs_BT: jax.Array,
-    segments_BT: jax.Array | None = None,
-    positions_BT: jax.Array | None = None,
+    inputs_BT: Array,
+    segments_BT: Array | None = None,
+    positions_BT: Array | None = None,
 ) -> jax.Array:
     """What the first layer reads and what each layer gives, [L + 1, B, T, D]; every row is one text."""
     x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, None, None, None)
@@ -119,19 +119,19 @@ def states(
 def _begin(
     config: Bert,
     params: Params,
-    inputs_BT: jax.Array,
-    segments_BT: jax.Array | None,
-    positions_BT: jax.Array | None,
+    inputs_BT: Array,
+    segments_BT: Array | None,
+    positions_BT: Array | None,
     key: jax.Array | None,
-    types_BT: jax.Array | None,
+    types_BT: Array | None,
     place: Place | None,
 ) -> tuple[jax.Array, Layer]:
     """What the first layer reads of whole rows, and the layer as a function of its parameters and number."""
     T = inputs_BT.shape[1]
     if config.context < T:
         raise ConfigError(f"a row of {T} tokens is longer than context={config.context}")
-    if positions_BT is None:
-        positions_BT = jnp.arange(T)[None]
+    inputs_BT = jnp.asarray(inputs_BT)
+    positions_BT = jnp.arange(T)[None] if positions_BT is None else jnp.asarray(positions_BT)
     embed = params["embed"]
     x_BTD = look_up(embed["tokens"], inputs_BT) + look_up(embed["positions"], positions_BT)
     # Of a table of two rows the gradient need be no scatter.

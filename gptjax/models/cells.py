@@ -158,5 +158,5 @@ class _Matrices(nn.Module):
 
 def _orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """Every gate's matrix orthogonal by itself: at the start no direction of the state is forgotten or grows."""
-    keys = jax.random.split(key, shape[0])
-    return jnp.stack([nn.initializers.orthogonal()(one, shape[1:], dtype) for one in keys])
+    each = nn.initializers.orthogonal()
+    return jax.vmap(lambda one: each(one, shape[1:], dtype))(jax.random.split(key, shape[0]))

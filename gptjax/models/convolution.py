@@ -85,6 +85,7 @@ class Convolution(ModelConfig):
             extend=partial(extend, self),
             context=self.context,
             vocab_size=vocab_size,
+            columns=partial(readout.columns, self.tied),
         )
 
     def parameter_count(self, vocab_size: int) -> int:
@@ -196,10 +197,13 @@ def _features(
     key: jax.Array | None,
 ) -> tuple[jax.Array, list[jax.Array]]:
     """Features of the row behind what was read, and each layer's own reading of the row."""
-    segments_BU, read = history.with_past(before_BJ, segments_BT), []
-    x_BTD = drop(look_up(params["embed"]["tokens"], inputs_BT), config.dropout, subkey(key, config.layers))
+    segments_BU = history.with_past(before_BJ, segments_BT)
+    read: list[jax.Array] = []
+    x_BTD: Any = drop(look_up(params["embed"]["tokens"], inputs_BT), config.dropout, subkey(key, config.layers))
     for number, (dilation, before_BJD) in enumerate(zip(config.dilations(), past, strict=True)):
         layer, own = _Layer(config, dilation), {"params": params[f"layer_{number}"]}
-        x_BTD, h_BTD = layer.apply(own, x_BTD, before_BJD, segments_BU, subkey(key, number))
+        made: Any = layer.apply(own, x_BTD, before_BJD, segments_BU, subkey(key, number))
+        x_BTD, h_BTD = made
         read.append(h_BTD)
-    return RMSNorm(NORM_EPS).apply({"params": params["final_norm"]}, x_BTD), read
+    out_BTD: Any = RMSNorm(NORM_EPS).apply({"params": params["final_norm"]}, x_BTD)
+    return out_BTD, read

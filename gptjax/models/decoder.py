@@ -15,9 +15,11 @@ from gptjax.attention.dropout import drop
 from gptjax.config import ConfigError
 from gptjax.models.block import Attention, Block, Memory
 from gptjax.models.embed import look_up
+from gptjax.models.history import latest
 from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, product, rotary_angles, subkey
+from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through, unstack
-from gptjax.types import Key, Params, Place
+from gptjax.types import Array, Key, Params, Place
 
 if TYPE_CHECKING:
     from gptjax.models.gpt import GPT
@@ -114,9 +116,9 @@ def features(
 def states(
     config: GPT,
     params: Params,
-    inputs_BT: jax.Array,
-    segments_BT: jax.Array | None = None,
-    positions_BT: jax.Array | None = None,
+    inputs_BT: Array,
+    segments_BT: Array | None = None,
+    positions_BT: Array | None = None,
 ) -> jax.Array:
     """The residual stream as the first layer reads it and as each layer leaves it, [L + 1, B, T, D]; no final norm."""
     x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, None, None)
@@ -126,9 +128,9 @@ def states(
 def _begin(
     config: GPT,
     params: Params,
-    inputs_BT: jax.Array,
-    segments_BT: jax.Array | None,
-    positions_BT: jax.Array | None,
+    inputs_BT: Array,
+    segments_BT: Array | None,
+    positions_BT: Array | None,
     key: jax.Array | None,
     place: Place | None,
 ) -> tuple[jax.Array, Layer]:
@@ -136,8 +138,8 @@ def _begin(
     T = inputs_BT.shape[1]
     if config.context < T:
         raise ConfigError(f"a row of {T} tokens is longer than context={config.context}")
-    if positions_BT is None:
-        positions_BT = jnp.arange(T)[None]
+    inputs_BT = jnp.asarray(inputs_BT)
+    positions_BT = jnp.arange(T)[None] if positions_BT is None else jnp.asarray(positions_BT)
     x_BTD = drop(_embed(config, params, inputs_BT, positions_BT), config.dropout, subkey(key, config.layers))
     visible = Visible(window=config.window, segments_BT=segments_BT)
     angles = _angles(config, positions_BT)
@@ -160,10 +162,7 @@ def head(config: GPT, vocab_size: int, params: Params, features: jax.Array, dtyp
     if config.logit_softcap is not None:
         capped = config.logit_softcap * jnp.tanh(logits.astype(jnp.float32) / config.logit_softcap)
         logits = capped.astype(dtype)
-    padded = logits.shape[-1]
-    if vocab_size < padded:
-        logits = jnp.where(jnp.arange(padded) < vocab_size, logits, -jnp.inf)
-    return logits.reshape(*features.shape[:-1], padded)
+    return unpadded(logits, vocab_size).reshape(*features.shape[:-1], -1)
 
 
 def cache(config: GPT, rows: int, length: int, dtype: Any) -> Cache:
@@ -202,11 +201,6 @@ def extend(
         at = jnp.arange(B)[:, None], slots_BT
         return tuple(old.at[at].set(x.astype(old.dtype), mode="drop") for old, x in zip(memory[:2], new, strict=True))
 
-    def latest(before_BJD: jax.Array, new_BTD: jax.Array) -> jax.Array:
-        seen = jnp.concatenate([before_BJD, new_BTD.astype(before_BJD.dtype)], axis=1)
-        last_BJ = counts_B[:, None] + jnp.arange(before_BJD.shape[1])
-        return jnp.take_along_axis(seen, last_BJ[..., None], axis=1)
-
     visible = Visible(window=config.window, offsets_B=cache.lengths_B)
     angles, block = _angles(config, positions_BT), _block(config, partial(attend, place=place))
     x_BTD = _embed(config, params, inputs_BT, positions_BT)
@@ -214,7 +208,8 @@ def extend(
     for block_params, memory in zip(unstack(params["blocks"], config.layers), cache.layers, strict=True):
         before, keep = memory[2:], partial(recall, memory)
         x_BTD, new = _run(block, block_params, x_BTD, positions_BT, visible, angles, keep, before, None)
-        layers.append(Memory(*new[:2], *map(latest, before, new[2:])))
+        kept = (latest(*pair, counts_B) for pair in zip(before, new[2:], strict=True))
+        layers.append(Memory(*new[:2], *kept))
     return _final(config, params, x_BTD), Cache(tuple(layers), cache.lengths_B + counts_B)
 
 

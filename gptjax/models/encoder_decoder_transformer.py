@@ -6,7 +6,7 @@ each branch and once at the end of each stack, which needs no warm-up to train (
 Parameters: embed/tokens [V, D]; encoder/0/... and decoder/0/..., layer by layer; source_norm; final_norm.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -47,13 +47,14 @@ class TransformerTranslator(ModelConfig):
     def build(self, vocab_size: int, padded_vocab_size: int, place: Place | None = None) -> Translator:  # type: ignore[override]  # not a language model
         """The pure functions; parameters are float32."""
         parts = stacks.parts(self, place)
+        token_by_token = stacks.parts(replace(self, attention="auto"), place)  # a kernel for rows need not know caches
         return Translator(
             init=partial(stacks.init, self, padded_vocab_size),
             encode=partial(stacks.encode, self, parts),
             decode=partial(stacks.decode, self, parts),
             head=partial(seq2seq.head, vocab_size),
             start=partial(stacks.start, self),
-            extend=partial(stacks.extend, self, parts),
+            extend=partial(stacks.extend, self, token_by_token),
             attention=partial(stacks.attention, self, parts),
             context=self.context,
             vocab_size=vocab_size,

@@ -4,14 +4,14 @@
 
 (Bengio et al. 2003, "A neural probabilistic language model", JMLR 3.) The embeddings are concatenated, as there, or
 pooled to their mean or maximum, which forgets their order. Parameters: embed/{tokens [V, E], nothing [E]}, the vector
-of a place before the document begins; layer_0, layer_1, .../{kernel, bias}; out/kernel [F, E] where the head is tied;
-head/kernel [F, V] where it is not.
+of a place before the document begins; layer_0, layer_1, .../{kernel, bias}, and where the head is tied one more kernel
+[F, E] without a bias; head/kernel [F, V] where it is not.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,7 @@ class FeedForward(ModelConfig):
             extend=partial(extend, self),
             context=self.context,
             vocab_size=vocab_size,
+            columns=partial(readout.columns, self.tied),
         )
 
     def parameter_count(self, vocab_size: int) -> int:
@@ -96,7 +97,7 @@ def _layers(config: FeedForward) -> list[tuple[str, Linear, int]]:
         found.append((f"layer_{number}", Linear(config.width, True, inputs**-0.5), inputs))
         inputs = config.width
     if config.tied:
-        found.append(("out", Linear(config.embed_width, False, inputs**-0.5), inputs))
+        found.append((f"layer_{config.layers}", Linear(config.embed_width, False, inputs**-0.5), inputs))
     return found
 
 
@@ -151,10 +152,10 @@ def _features(
     ids_BU = jnp.concatenate([past_BJ, inputs_BT], axis=1)
     segments_BU = history.with_past(before_BJ, segments_BT)
     x_BUE = look_up(params["embed"]["tokens"], jnp.maximum(ids_BU, 0))
-    x = drop(_mixed(config, params["embed"]["nothing"], x_BUE, segments_BU), config.dropout, subkey(key, 0))
+    x: Any = drop(_mixed(config, params["embed"]["nothing"], x_BUE, segments_BU), config.dropout, subkey(key, 0))
     for number, (name, layer, _) in enumerate(_layers(config), 1):
         x = layer.apply({"params": params[name]}, x)
-        if name != "out":
+        if number <= config.layers:
             x = drop(ACTIVATIONS[config.activation](x), config.dropout, subkey(key, number))
     return x
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gptjax.config import Config
+from gptjax.models.embed import look_up
 from gptjax.models.layers import product
 from gptjax.types import Key, Params
 
@@ -43,6 +44,11 @@ def head(tied: bool, vocab_size: int, params: Params, features: jax.Array, dtype
     flat = features.reshape(-1, features.shape[-1])
     logits = product(flat, kernel_DV.astype(features.dtype), dtype)
     return unpadded(logits, vocab_size).reshape(*features.shape[:-1], -1)
+
+
+def columns(tied: bool, params: Params, ids_S: jax.Array) -> jax.Array:
+    """What `head` multiplies features by for some ids alone, [S, D] in the dtype of the parameters."""
+    return look_up(params["embed"]["tokens"] if tied else params["head"]["kernel"].T, ids_S[None])[0]
 
 
 def unpadded(logits: jax.Array, vocab_size: int) -> jax.Array:

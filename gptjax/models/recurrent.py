@@ -81,6 +81,7 @@ class Recurrent(Network):
             context=self.context,
             vocab_size=vocab_size,
             recurrent=True,
+            columns=partial(readout.columns, self.tied),
         )
 
     def widths(self) -> tuple[int, ...]:
@@ -190,7 +191,8 @@ def _read(
     for number, (width, state) in enumerate(zip(config.widths(), start, strict=True)):
         key_here = subkey(key, number + 1)
         own = {"params": params[f"layer_{number}"]}
-        states.append(layer(config, width).apply(own, x_TBD, state, keep_TB, subkey(key_here, 0)))
+        after: Any = layer(config, width).apply(own, x_TBD, state, keep_TB, subkey(key_here, 0))
+        states.append(after)
         rate = config.output_dropout if number == config.layers - 1 else config.layer_dropout
         x_TBD = locked(states[-1][0].astype(x_TBD.dtype), rate, subkey(key_here, 1))
     return x_TBD, tuple(states)

@@ -1,6 +1,6 @@
 """Next-token prediction: max sum_i log P(u_i | u_1 .. u_{i-1}; theta)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from gptjax.data import corpora, packing, store
 from gptjax.data.shards import told
 from gptjax.objectives.head import TileTokens, weighted_nats
 from gptjax.objectives.loss import PLAIN, Regular
-from gptjax.types import Batch, Key, Metrics, Model, Objective, Params, Rows, RowSource, TokenSplit
+from gptjax.types import Batch, Carried, Key, Metrics, Model, Objective, Params, Rows, RowSource, TokenSplit
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,25 @@ def require_tile(config: ObjectiveConfig, tile_tokens: TileTokens) -> None:
     config.require(good, f"tile_tokens={tile_tokens} must be positive, auto or all")
 
 
-def next_token(model: Model, tile_tokens: TileTokens = "auto", regular: Regular = PLAIN) -> Objective:
-    """The objective of `Rows`: weighted nats of each next token, as a sum and a count; metric "nats", unregularised.
+Nats = Callable[[Params, jax.Array, Batch, Key | None], tuple[jax.Array, jax.Array]]
+"""`nats(params, features_BTD, batch, key) -> (loss, plain nats)`: weighted sums; params are the model's own."""
 
-    Raises `ConfigError` for a model that would see the token it is to predict.
+
+def next_token(model: Model, tile_tokens: TileTokens = "auto", regular: Regular = PLAIN) -> Objective:
+    """The objective of `Rows`: weighted nats of each next token, as a sum and a count; metric "nats", unregularised."""
+
+    def nats(own: Params, features_BTD: jax.Array, batch: Batch, key: Key | None) -> tuple[jax.Array, jax.Array]:
+        return weighted_nats(model, own, features_BTD, batch.targets, batch.weights, tile_tokens, regular)
+
+    return over_features(model, nats)
+
+
+def over_features(model: Model, nats: Nats) -> Objective:
+    """The objective of `Rows` whose loss is some function of the features before each next token; metric "nats".
+
+    A recurrent model's state can be carried from update to update: then a row goes on from the state in which its
+    predecessor left it, or from none where its position is 0. Raises `ConfigError` for a model that would see the token
+    it is to predict.
     """
     if not model.causal:
         raise ConfigError(
@@ -80,23 +95,42 @@ def next_token(model: Model, tile_tokens: TileTokens = "auto", regular: Regular 
     def init(key: Key) -> Params:
         return {"model": model.init(key)}
 
-    def loss(params: Params, batch: Batch, key: Key | None) -> tuple[jax.Array, jax.Array, Metrics]:
-        own, count = params["model"], jnp.sum(jnp.asarray(batch.weights, jnp.float32))
-        features_BTD = model.features(own, batch.inputs, batch.segments, batch.positions, key=key)
-        total, nats = weighted_nats(model, own, features_BTD, batch.targets, batch.weights, tile_tokens, regular)
-        return total, count, {"nats": (nats, count)}
+    def sums(
+        own: Params, features_BTD: jax.Array, batch: Batch, key: Key | None
+    ) -> tuple[jax.Array, jax.Array, Metrics]:
+        count = jnp.sum(jnp.asarray(batch.weights, jnp.float32))
+        total, plain = nats(own, features_BTD, batch, key)
+        return total, count, {"nats": (plain, count)}
 
-    return Objective(init, to_batch, loss)
+    def loss(params: Params, batch: Batch, key: Key | None) -> tuple[jax.Array, jax.Array, Metrics]:
+        own = params["model"]
+        features_BTD = model.features(own, batch.inputs, batch.segments, batch.positions, key=key)
+        return sums(own, features_BTD, batch, key)
+
+    def carried(params: Params, batch: Batch, key: Key | None, carry: Any) -> tuple[jax.Array, jax.Array, Metrics, Any]:
+        own, continues_B = params["model"], jnp.asarray(batch.positions)[:, 0] > 0
+        before = jax.tree.map(lambda x: jnp.where(continues_B.reshape(-1, *[1] * (x.ndim - 1)), x, 0), carry)
+        features_BTD, after = model.extend(own, batch.inputs, before, key=key)
+        return *sums(own, features_BTD, batch, key), jax.lax.stop_gradient(after)
+
+    going_on = Carried(lambda rows: model.cache(rows, 0, jnp.float32), carried) if model.recurrent else None
+    return Objective(init, to_batch, loss, carried=going_on)
 
 
 def to_batch(rows: Rows) -> Batch:
-    """Inputs and the tokens that follow; rows without segments are one running text each."""
+    """Inputs and the tokens that follow; rows without segments are one running text each.
+
+    Positions of rows that continue others are distances from the start of the text that they continue.
+    """
     if rows.segments is not None:
         return packing.to_batch(rows)
     inputs_BT, targets_BT, weights_BT = map(
         np.ascontiguousarray, (rows.tokens[:, :-1], rows.tokens[:, 1:], rows.weights[:, 1:])
     )
-    return Batch(inputs_BT, targets_BT, weights_BT, None, None)
+    if rows.starts is None:
+        return Batch(inputs_BT, targets_BT, weights_BT, None, None)
+    positions_BT = rows.starts[:, None] + np.arange(inputs_BT.shape[1], dtype=np.int32)
+    return Batch(inputs_BT, targets_BT, weights_BT, None, positions_BT)
 
 
 def unknown_notes(splits: dict[str, list[TokenSplit]], unknown_id: int | None) -> list[str]:

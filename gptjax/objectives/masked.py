@@ -61,9 +61,9 @@ class Masked(ObjectiveConfig):
         return (piece.text for name, read in corpora.splits(data).items() if name in splits for _, piece in read())
 
     def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
-        """Rows of every corpus, of running text or of single documents by `data.packing`; held-out ones with fixed masks.
+        """Rows of every corpus, of running text or of single documents by `data.packing`.
 
-        The held-out text is there as running tokens too, for its pseudo-likelihood.
+        The masks of held-out rows are fixed. That text is there as running tokens too, for its pseudo-likelihood.
         """
         layout = self.layout(tokenizer, context)
         tokens, documents = store.build(data, tokenizer, cache, told()), data.packing == "documents"

@@ -177,11 +177,11 @@ def _lay(
         first_B, second_B, follows_B = own_B, np.zeros_like(own_B), np.zeros(len(own_B), np.int32)
         starts2_B, lengths_B = starts_P[rows_B], own_B + 2
     else:
-        share_B, follows_B = 0.25 + 0.5 * draws_B3[:, 0], draws_B3[:, 1] < 0.5
+        share_B, follows_B = 0.25 + 0.5 * draws_B3[:, 0], (draws_B3[:, 1] < 0.5).astype(np.int32)
         others_B = len(starts_P) - pieces.counts_P[rows_B]
         after_B = pieces.firsts_P[rows_B] + pieces.counts_P[rows_B]
         stranger_B = (after_B + (draws_B3[:, 2] * others_B).astype(np.int64)) % len(starts_P)
-        from_B = np.where(follows_B, rows_B, stranger_B)
+        from_B = np.where(follows_B == 1, rows_B, stranger_B)
         first_B, cut_B = (np.maximum((share_B * lengths_P[of]).astype(np.int64), 1) for of in (rows_B, from_B))
         second_B = np.minimum(lengths_P[from_B] - cut_B, room - first_B)
         starts2_B, lengths_B = starts_P[from_B] + cut_B, first_B + second_B + 3
@@ -195,4 +195,4 @@ def _lay(
     if layout.pairs:
         tokens_BT[np.arange(len(rows_B)), first_B + 1] = layout.marks.delimiter
     tokens_BT[np.arange(len(rows_B)), lengths_B - 1] = layout.marks.extract
-    return tokens_BT, text_BT, lengths_B.astype(np.int32), follows_B.astype(np.int32)
+    return tokens_BT, text_BT, lengths_B.astype(np.int32), follows_B

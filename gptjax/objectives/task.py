@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -28,6 +28,9 @@ class Example(NamedTuple):
 class Task(ObjectiveConfig):
     """What GPT-1's tasks share; a subclass says how a record is read and what is asked."""
 
+    TEXTS: ClassVar[int] = 2
+    """Texts in a row."""
+
     lm_weight: float = 0.5
     """Weight of the language-model loss on the task's own text, L3 = L2 + lm_weight * L1."""
     classifier_dropout: float = 0.1
@@ -35,7 +38,7 @@ class Task(ObjectiveConfig):
     pool: Pool = "last"
     """What the head reads: the extract token (GPT-1), the first token (BERT's [CLS]), all tokens' mean or maximum."""
     segment_tokens: int | None = None
-    """Longest text in tokens, longer ones are cut and counted; None is context // 2 - 2, as GPT-1."""
+    """Longest text in tokens, longer ones are cut and counted; None is context // 2 - 2, as GPT-1. A row must fit."""
     columns: tuple[str, ...] = ()
     """Column names of a table without a header (CoLA: source label mark sentence); none where the file has one."""
 
@@ -86,7 +89,9 @@ class Task(ObjectiveConfig):
 
     def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
         """One row an example, `TaskBatch`; rows are as long as the longest example, at most `context`."""
-        limit = min(context // 2 - 2, self.segment_tokens or context)
+        limit = context // 2 - 2
+        if self.segment_tokens is not None:  # texts, and a special before, between and after them
+            limit = min((context - 1) // self.TEXTS - 1, self.segment_tokens)
         self.require(limit > 0, f"context={context} leaves no room for a text; a task needs 6 tokens at least")
         found = self._read(data)
         names = [corpus.source for corpus in data.corpora] + [data.validation or "held out"]

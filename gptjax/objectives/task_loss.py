@@ -26,7 +26,7 @@ NO_CHOICE = -1e30
 
 Losses = tuple[jax.Array, dict[str, jax.Array]]
 Pool = Literal["last", "first", "mean", "max"]
-"""Which of a text's hidden states the head reads: the extract token's, the start token's, or all, by mean or maximum."""
+"""Which of a text's hidden states the head reads: the last (the extract token's), the first, or all."""
 
 
 class Question(NamedTuple):

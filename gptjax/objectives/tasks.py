@@ -29,6 +29,8 @@ def _require_labels(config: Task, labels: tuple[str, ...]) -> None:
 class Classification(Task):
     """One text, one of several labels: start text extract (SST-2, CoLA)."""
 
+    TEXTS = 1
+
     text: str = "sentence"
     """Column of the text; a dot reaches into a nested field."""
     label: str = "label"

@@ -43,8 +43,16 @@ def advise(run: Run, estimate: Estimate, needs: Needs, say: Callable[[str], None
                 found.append(f"{change.words} fits: {needed / 2**30:.2f} GiB a device")
                 break
         else:
-            found.append(f"{kind} alone does not fit" if changes else f"{kind} cannot be tried")
+            found.append(_none_fits(kind, changes))
     return tuple(found)
+
+
+def _none_fits(kind: str, changes: list[Change]) -> str:
+    if not changes:
+        return f"{kind} cannot be tried"
+    if len(changes) <= TRIES:
+        return f"{kind} alone does not fit"
+    return f"{kind} does not fit up to {changes[TRIES - 1].words}; stronger ones were not compiled"
 
 
 def kinds(run: Run, estimate: Estimate) -> Iterator[tuple[str, list[Change]]]:

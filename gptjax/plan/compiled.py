@@ -15,7 +15,7 @@ from gptjax.objectives.causal import Causal
 from gptjax.objectives.sft import SFT
 from gptjax.plan.devices import overheard
 from gptjax.train import sharding
-from gptjax.train.state import TrainState, init_state
+from gptjax.train.state import TrainState, init_state, loss_of
 from gptjax.train.step import make_step
 from gptjax.types import Objective, Rows
 
@@ -74,7 +74,7 @@ def update(run: Run, tokenizer: Tokenizer, devices: Sequence[Any], quick: bool =
     batch = batch_of(run, objective, model.context, sharding.batch_sharding(mesh))
     packed, shape = batch.segments is not None, batch.inputs.shape
     notes = (*run.model.notes(shape[1], packed, run.precision, place), *notes)
-    step = make_step(run, objective.loss, optimizer, sharding.layout(mesh))
+    step = make_step(run, loss_of(run, objective), optimizer, sharding.layout(mesh))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a slower kernel is in the notes
         traced = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).trace(state, batch)
@@ -111,7 +111,8 @@ def batch_of(run: Run, objective: Objective, context: int, split: jax.sharding.N
         raise ConfigError(f"objective {name}: its rows are as long as its examples, which plan does not read")
     packed = isinstance(run.objective, SFT) or run.data.packing == "documents"
     one = np.ones((1, context + 1), np.int32)
-    row = objective.batch(Rows(one, one.astype(np.float32), one if packed else None))
+    starts = np.zeros(1, np.int32) if run.data.order == "running" else None
+    row = objective.batch(Rows(one, one.astype(np.float32), one if packed else None, starts))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((run.batch_rows, *x.shape[1:]), x.dtype, sharding=split), row)
 
 

@@ -39,7 +39,8 @@ def write(
 
 def drawing(result: Mapping[str, Any], curves: Curves) -> str | None:
     """The picture, as SVG: a line for every trained row, the mean over its runs; a level for every counted one."""
-    traces = [Trace(name, _mean(runs)) for name, runs in curves.items() if any(runs)]
+    means = {name: _mean(runs) for name, runs in curves.items()}
+    traces = [Trace(name, points) for name, points in means.items() if any(x > 0 for x, _ in points)]
     levels = [Level(row["name"], row["mean"]) for row in result["rows"] if row["counted"] and row["mean"] is not None]
     if not traces:
         return None

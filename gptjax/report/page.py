@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def write(runs: Sequence[Path], out: Path) -> None:
 def replace_text(out: Path, text: str) -> None:
     """Write a text file whole: a kill leaves the old one or the new one."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
+    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")  # others may be writing the same page
     temporary.write_text(text, encoding="utf-8", errors="replace")
     temporary.replace(out)
 

@@ -30,7 +30,11 @@ class Level(NamedTuple):
 
 
 def picture(x_title: str, y_title: str, traces: Sequence[Trace], levels: Sequence[Level]) -> str:
-    """The SVG of traces with dots, and of levels as dashed lines; names stand at the right and do not overlap."""
+    """The SVG of traces with dots, and of levels as dashed lines; names stand at the right and do not overlap.
+
+    Points at x <= 0 have no place on the axis and are left out; one trace at least must have another.
+    """
+    traces = [trace for trace in traces if any(x > 0 for x, _ in trace.points)]
     points = [point for trace in traces for point in trace.points if point[0] > 0]
     xs, ys = [x for x, _ in points], [y for _, y in points] + [level.value for level in levels]
     x = Scale(min(xs) / 1.1, max(xs) * 1.1, LEFT, WIDTH - RIGHT, log=True)

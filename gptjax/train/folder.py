@@ -52,7 +52,7 @@ def opened(folder: Path, run: Config) -> Iterator[None]:
 def _refuse_other(folder: Path, run: Config) -> None:
     path = folder / "config.json"
     if not path.exists():
-        strangers = [p.name for p in folder.iterdir() if p.name not in (".lock", "config.json.tmp")]
+        strangers = [p.name for p in folder.iterdir() if p.name != ".lock" and not p.name.endswith(".tmp")]
         if strangers:
             raise FolderError(f"--out {folder}: holds {sorted(strangers)[0]} but no config.json; name an empty folder")
         return

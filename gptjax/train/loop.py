@@ -16,7 +16,7 @@ from gptjax.config import ConfigError, Run
 from gptjax.data.prefetch import prefetch
 from gptjax.train import checkpoint, sharding, snapshot
 from gptjax.train.hosts import agreed
-from gptjax.train.state import TrainState, init_state
+from gptjax.train.state import TrainState, init_state, loss_of
 from gptjax.train.step import make_step
 from gptjax.train.stop import Stopped, StopSignal
 from gptjax.types import Objective, Params
@@ -88,7 +88,7 @@ def train(work: Work, folder: Path, observers: Observers, stop: StopSignal) -> T
     if done == run.steps == about["judged_step"]:
         observers.say(f"already trained: {done} of {run.steps} updates")
         return state
-    step = make_step(run, work.objective.loss, optimizer, sharding.layout(work.mesh))
+    step = make_step(run, loss_of(run, work.objective), optimizer, sharding.layout(work.mesh))
     update = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
     place = sharding.placer(work.mesh)
     started = time.perf_counter()
@@ -139,6 +139,7 @@ class _Loop:
         self._saved, self._checks = -1, 0
         self._pending: tuple[int, Row, float] | None = None
         self._clock = time.perf_counter()
+        self._spent = 0.0  # seconds in updates since the last row of metrics
 
     def run(self, update: Callable, place: Callable, state: TrainState, about: dict[str, Any]) -> TrainState:
         """All updates from `state` on; `about` is what its checkpoint says of it (nothing for a new run)."""
@@ -220,16 +221,21 @@ class _Loop:
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}
         now = time.perf_counter()
         seconds, self._clock = now - self._clock, now
+        self._spent += seconds
         self._observers.tick(done, values | {"step_seconds": seconds})
+        # Updates applied before this one, which is itself among the skipped where it was.
+        applied = done - 1 - values["skipped"] + (values["skipped_in_a_row"] > 0)
         if done % run.log_every_steps == 0 or done in (1, run.steps):
             row = values | {
-                "learning_rate": self._work.learning_rate(max(0, done - 1 - values["skipped"])),
+                "learning_rate": self._work.learning_rate(applied),
                 "step_seconds": seconds,
+                "update_seconds": self._spent,
                 "host_wait_share": min(1.0, waited / seconds),
                 "memory_bytes": memory_bytes(),
                 "batch": self._work.describe(done - 1),
             }
             self._observers.row({"step": done, **row})
+            self._spent = 0.0
         if values["skipped_in_a_row"] >= run.abort_after_skips:
             raise Diverged(
                 f"step {done}: loss, gradient or result was not finite in {run.abort_after_skips} updates in a row; "

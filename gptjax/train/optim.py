@@ -111,6 +111,7 @@ class SGD(Optimizer):
     def check(self) -> None:
         super().check()
         self.require_share("momentum")
+        self.require(self.momentum > 0 or not self.nesterov, "nesterov=True looks ahead along a momentum, which is 0")
 
     def build(self, schedule: optax.Schedule) -> optax.GradientTransformation:
         return optax.sgd(_scaled(self.learning_rate, schedule), self.momentum or None, self.nesterov)

@@ -6,6 +6,7 @@ moments, averages) over fsdp and tensor. Values never depend on the layout, only
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -32,6 +33,7 @@ RULES: tuple[Rule, ...] = (
     (r"mlp/(up|gate)/bias", ("tensor",)),
     (r"mlp/down/kernel", ("tensor", "fsdp")),
     (r"head/kernel", ("fsdp", "tensor")),
+    (r"layer_\d+/(.+/)?kernel", ("fsdp", None)),
 )
 """(pattern of the end of a path, mesh axes of the last array axes); axes before those, the stacked layers, stay whole.
 What no rule names is copied to every device."""
@@ -75,11 +77,13 @@ def check_rows(run: config.Run, mesh: DeviceMesh) -> None:
 def state_shardings(abstract_state: TrainState, mesh: DeviceMesh) -> tuple[TrainState, tuple[str, ...]]:
     """A `NamedSharding` for every leaf of a state, and notes on parameters that are not split as their rule says.
 
-    Optimizer moments and averages follow their parameters, because their paths end in the parameters' paths.
+    Optimizer moments and averages follow their parameters, because their paths end in the parameters' paths. What is
+    carried from update to update lies with the rows of the batch.
     """
     shardings = jax.tree_util.tree_map_with_path(
         lambda path, leaf: NamedSharding(mesh, _spec(path_of(path), leaf.shape, mesh)[0]), abstract_state
     )
+    shardings = replace(shardings, carry=jax.tree.map(lambda _: batch_sharding(mesh), abstract_state.carry))
     leaves = jax.tree_util.tree_leaves_with_path(abstract_state.params)
     notes = (note for path, leaf in leaves for note in _spec(path_of(path), leaf.shape, mesh)[1])
     return shardings, tuple(notes)

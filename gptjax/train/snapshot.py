@@ -31,7 +31,9 @@ def items(state: TrainState, key_bits: Any) -> dict[str, Any]:
         "skipped": state.skipped,
         "skipped_in_a_row": state.skipped_in_a_row,
     }
-    return {"params": judged(state), "training": training | ({} if state.ema is None else {"raw_params": state.params})}
+    training |= {} if state.ema is None else {"raw_params": state.params}
+    training |= {} if state.carry is None else {"carry": state.carry}
+    return {"params": judged(state), "training": training}
 
 
 def save(writer: checkpoint.Writer, state: TrainState, about: Mapping[str, Any]) -> None:

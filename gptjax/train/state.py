@@ -1,5 +1,6 @@
 """What a run is after some number of updates, as one value."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gptjax.config import Run
-from gptjax.types import Key, Objective, Params
+from gptjax.config import ConfigError, Run
+from gptjax.types import Carried, Key, Objective, Params
 
 
 @jax.tree_util.register_dataclass
@@ -30,6 +31,8 @@ class TrainState:
     """int32 scalar; updates left out so far because a loss, a gradient or their result was not finite."""
     skipped_in_a_row: jax.Array
     """int32 scalar; how many of them were the latest ones."""
+    carry: Any = None
+    """What the next update's rows go on from, leading B; None where no row continues another."""
 
 
 def path_of(key_path: tuple[Any, ...]) -> str:
@@ -53,4 +56,22 @@ def init_state(run: Run, objective: Objective, optimizer: optax.GradientTransfor
         ema=None if run.ema_decay is None else jax.tree.map(jnp.copy, params),
         skipped=jnp.zeros((), jnp.int32),
         skipped_in_a_row=jnp.zeros((), jnp.int32),
+        carry=_carried(run, objective).start(run.batch_rows) if run.data.order == "running" else None,
     )
+
+
+def loss_of(run: Run, objective: Objective) -> Callable[..., Any]:
+    """The loss of a run's updates, for `make_step`: `Carried.loss` where rows continue rows, else `Objective.loss`.
+
+    Raises `ConfigError` where they are to continue and nothing can be carried.
+    """
+    return _carried(run, objective).loss if run.data.order == "running" else objective.loss
+
+
+def _carried(run: Run, objective: Objective) -> Carried:
+    if objective.carried is None:
+        raise ConfigError(
+            f"data.order='running' needs a state to carry on, and {type(run.objective).__name__} over "
+            f"{type(run.model).__name__} has none; take a recurrent model, or data.order='shuffled'"
+        )
+    return objective.carried

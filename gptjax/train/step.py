@@ -12,8 +12,9 @@ from gptjax.config import Run
 from gptjax.train.state import TrainState
 from gptjax.types import Key, Params
 
-Loss = Callable[[Params, Any, Key | None], tuple[jax.Array, jax.Array, Any]]
-"""`Objective.loss`: (params, batch, key) -> (sum, count, metrics)."""
+Loss = Callable[..., tuple[Any, ...]]
+"""`Objective.loss`: (params, batch, key) -> (sum, count, metrics); where the state has a carry `Carried.loss`, which
+takes and gives it as well."""
 Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 
 
@@ -44,15 +45,15 @@ def make_step(run: Run, loss: Loss, optimizer: optax.GradientTransformation, lay
     The batch's leaves have `run.batch_rows` rows; micro-batch i of A holds rows i, i + A, ... The gradient is that of
     sum / count over the whole batch, however its weights fall on the micro-batches; nothing counted gives no gradient.
     Where the loss, the gradient's norm or that of the new parameters is not finite, parameters, optimizer state and
-    average stay as they were; the step still advances, to the next batch. metrics: loss_nats and the objective's own
-    means, tokens (counted targets), grad_norm (before clipping), skipped (so far) and skipped_in_a_row, all scalars; a
-    mean over nothing is 0.
+    average stay as they were, and so does the carry; the step still advances, to the next batch. metrics: loss_nats and
+    the objective's own means, tokens (counted targets), grad_norm (before clipping), skipped (so far) and
+    skipped_in_a_row, all scalars; a mean over nothing is 0.
     """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         params = layout.gather(cast(state.params, run.precision))
         key = jax.random.fold_in(state.key, state.step)
-        sums = _accumulate(partial(_sums, loss, layout), params, batch, key, run.accumulation)
+        sums, carry = _accumulate(partial(_sums, loss, layout), params, (batch, state.carry), key, run.accumulation)
         total_norm = optax.tree.norm(sums.gradient)
         loss_nats, grad_norm = _mean(sums.loss, sums.counted), _mean(total_norm, sums.counted)
         scale = _mean(1.0, sums.counted) * _clip(grad_norm, run.clip_norm)
@@ -60,14 +61,14 @@ def make_step(run: Run, loss: Loss, optimizer: optax.GradientTransformation, lay
         new = _apply(optimizer, state, gradient, run.ema_decay)
         # The sums too, for a mean over nothing is 0; the result too, for a finite gradient can still be a wild update.
         finite = _all_finite(loss_nats, grad_norm, sums.loss, total_norm, optax.tree.norm(new[0]))
-        old = (state.params, state.opt_state, state.ema)
-        new_params, opt_state, ema = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+        old = (state.params, state.opt_state, state.ema, state.carry)
+        new_params, opt_state, ema, carry = jax.tree.map(lambda n, o: jnp.where(finite, n, o), (*new, carry), old)
         skipped = state.skipped + ~finite
         in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         metrics = {name: _mean(total, count) for name, (total, count) in sums.metrics.items()}
         metrics |= {"loss_nats": loss_nats, "tokens": sums.counted, "grad_norm": grad_norm}
         metrics |= {"skipped": skipped, "skipped_in_a_row": in_a_row}
-        return TrainState(state.step + 1, new_params, opt_state, state.key, ema, skipped, in_a_row), metrics
+        return TrainState(state.step + 1, new_params, opt_state, state.key, ema, skipped, in_a_row, carry), metrics
 
     return step
 
@@ -77,32 +78,37 @@ def cast(params: Params, dtype: str) -> Params:
     return jax.tree.map(lambda p: p.astype(dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p, params)
 
 
-def _accumulate(sums: Callable[..., _Sums], params: Params, batch: Any, key: Key, parts: int) -> _Sums:
-    """`sums(params, rows, key)` added up over all micro-batches."""
+def _accumulate(
+    sums: Callable[..., tuple[_Sums, Any]], params: Params, rows: Any, key: Key, parts: int
+) -> tuple[_Sums, Any]:
+    """`sums(params, rows, key)` added up over all micro-batches, and their carries put together again."""
     if parts == 1:
-        return sums(params, batch, jax.random.fold_in(key, 0))
+        return sums(params, rows, jax.random.fold_in(key, 0))
     # Strided, not contiguous: rows that a device holds then stay with it in every micro-batch.
-    micro = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
+    micro = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), rows)
 
-    def add(total: _Sums, part: tuple[jax.Array, Any]) -> tuple[_Sums, None]:
+    def add(total: _Sums, part: tuple[jax.Array, Any]) -> tuple[_Sums, Any]:
         index, rows = part
-        return jax.tree.map(jnp.add, total, sums(params, rows, jax.random.fold_in(key, index))), None
+        new, carry = sums(params, rows, jax.random.fold_in(key, index))
+        return jax.tree.map(jnp.add, total, new), carry
 
-    shapes = jax.eval_shape(sums, params, jax.tree.map(lambda x: x[0], micro), key)
+    shapes, _ = jax.eval_shape(sums, params, jax.tree.map(lambda x: x[0], micro), key)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.lax.scan(add, zeros, (jnp.arange(parts), micro))[0]
+    total, carries = jax.lax.scan(add, zeros, (jnp.arange(parts), micro))
+    return total, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:]), carries)
 
 
-def _sums(loss: Loss, layout: Layout, params: Params, batch: Any, key: Key) -> _Sums:
-    """Of one micro-batch, in float32 whatever the compute dtype."""
+def _sums(loss: Loss, layout: Layout, params: Params, rows: tuple[Any, Any], key: Key) -> tuple[_Sums, Any]:
+    """Of one micro-batch (batch, carry), in float32 whatever the compute dtype; and the carry that follows."""
+    batch, carry = rows
 
-    def total(params: Params) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-        loss_sum, count, metrics = loss(params, batch, key)
-        return loss_sum, (count, metrics)
+    def total(params: Params) -> tuple[jax.Array, tuple[jax.Array, Any, Any]]:
+        loss_sum, count, metrics, *new = loss(params, batch, key, *([] if carry is None else [carry]))
+        return loss_sum, (count, metrics, new[0] if new else None)
 
-    (loss_sum, (count, metrics)), gradient = jax.value_and_grad(total, has_aux=True)(params)
+    (loss_sum, (count, metrics, carry_on)), gradient = jax.value_and_grad(total, has_aux=True)(params)
     sums = _Sums(layout.scatter(gradient), loss_sum, count, dict(metrics))
-    return jax.tree.map(lambda x: x.astype(jnp.float32), sums)
+    return jax.tree.map(lambda x: x.astype(jnp.float32), sums), carry_on
 
 
 def _mean(total: jax.Array | float, count: jax.Array) -> jax.Array:

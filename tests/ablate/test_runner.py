@@ -11,6 +11,7 @@ from gptjax.ablate import experiment, outcome, runner
 from gptjax.ablate.budget import Flops, Seconds
 from gptjax.cli import run_verb
 from gptjax.train import log
+from gptjax.train.schedules import Constant, Cosine
 
 FILE = Path(__file__).parent / "experiment_rows.py"
 TEXT = "".join(f"line {i} says {i * i % 97} and then {i % 7} words more\n" for i in range(200))
@@ -93,16 +94,19 @@ def test_a_row_and_a_seed_can_be_picked_by_index(corpus, tmp_path, capfd):
 
 def test_a_row_that_diverges_is_noted_and_the_others_go_on(corpus, tmp_path):
     found = experiment.read(FILE, [str(corpus)])
-    wild = replace(
-        found.rows["base"], optimizer=replace(found.rows["base"].optimizer, learning_rate=1e30), abort_after_skips=2
-    )
-    rows = {"wild": wild, "base": found.rows["base"]}
-    result = runner.run(found._replace(rows=rows), 1, tmp_path, tmp_path / "cache", list(rows), (), print)
-    first, second = result["rows"]
-    assert "not finite in 2 updates in a row" in first["failures"][0]
-    assert first["mean"] is None
-    assert second["mean"] is not None
-    assert outcome.finished(tmp_path / "runs" / "wild" / "seed-0", replace(wild, steps=16))
+    base = found.rows["base"]
+    soon = replace(base, optimizer=replace(base.optimizer, learning_rate=1e30), abort_after_skips=2)
+    # One finite update beyond all measure, and an evaluation before enough have been skipped.
+    judged_first = replace(base, optimizer=replace(base.optimizer, learning_rate=1e15))
+    rows = {"soon": soon, "judged_first": judged_first, "base": base}
+    for _ in range(2):
+        result = runner.run(found._replace(rows=rows), 1, tmp_path, tmp_path / "cache", list(rows), (), print)
+        first, second, third = result["rows"]
+        assert "not finite in 2 updates in a row" in first["failures"][0]
+        assert "not finite" in second["failures"][0]
+        assert first["mean"] is second["mean"] is None
+        assert third["mean"] is not None
+    assert outcome.finished(tmp_path / "runs" / "soon" / "seed-0", replace(soon, steps=16))
 
 
 def test_another_configuration_under_a_finished_name_is_refused(done, corpus):
@@ -123,10 +127,13 @@ def test_a_budget_of_flops_gives_the_larger_model_fewer_updates(corpus, tmp_path
 
 def test_a_budget_of_seconds_is_timed_once_and_remembered(corpus, tmp_path):
     found = experiment.read(FILE, [str(corpus)])._replace(budget=Seconds(0.05))
-    rows = {"base": found.rows["base"]}
+    base = found.rows["base"]
+    rows = {"base": replace(base, steps=1000, schedule=Constant()), "later": replace(base, schedule=Cosine())}
     said = []
     result = runner.run(found._replace(rows=rows), 1, tmp_path, tmp_path / "cache", ["base"], (), said.append)
     assert 0.005 < result["rows"][0]["seconds"] < 5
+    assert result["rows"][1]["runs"] == 0
+    assert not list((tmp_path / "budget").glob("later*"))
     assert any("timing" in line for line in said)
     said.clear()
     runner.run(found._replace(rows=rows), 1, tmp_path, tmp_path / "cache", ["base"], (), said.append)

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gptjax.models.bert import Bert
 from gptjax.objectives import task_loss
 from gptjax.objectives.task_text import TaskBatch
 
@@ -145,3 +146,36 @@ def test_half_precision_parameters_still_give_float32_sums(case):
     half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
     total, count, metrics = jax.eval_shape(objective.loss, half, random_batch(question), KEY)
     assert {leaf.dtype for leaf in jax.tree.leaves((total, count, metrics))} == {np.dtype("float32")}
+
+
+def test_pooled_values_are_those_of_the_real_tokens():
+    features_RTD = RANDOM.standard_normal((3, 6, 5)).astype(np.float32)
+    lengths_R = np.array([6, 1, 4], np.int32)
+    texts = [row[:n] for row, n in zip(features_RTD, lengths_R, strict=True)]
+    by_hand = {
+        "first": [text[0] for text in texts],
+        "last": [text[-1] for text in texts],
+        "mean": [text.mean(0) for text in texts],
+        "max": [text.max(0) for text in texts],
+    }
+    for pool, expected in by_hand.items():
+        found = task_loss.pooled(pool, jnp.asarray(features_RTD), lengths_R)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    for pool in by_hand:  # an absent choice has no tokens, and its numbers are still finite
+        assert np.isfinite(task_loss.pooled(pool, jnp.asarray(features_RTD), np.zeros(3, np.int32))).all()
+
+
+@pytest.mark.parametrize("pool", ["first", "mean"])
+def test_padding_cannot_change_what_a_model_of_both_sides_answers(pool):
+    model = Bert(layers=1, width=16, heads=2, mlp_width=32, context=14, init_std=0.3).build(24, 24)
+    question = task_loss.classes(3)
+    params = jax.jit(task_loss.objective(model, question, 0.0, 0.0, pool).init)(KEY)
+    params["head"]["kernel"] *= 20
+    batch = random_batch(question)
+    batch.tokens[:, :, 1] = 22  # the delimiter, after which the second text begins
+    real_BWT = np.arange(14) < batch.lengths[..., None]
+    other = batch._replace(tokens=np.where(real_BWT, batch.tokens, (batch.tokens + 5) % 24).astype(np.int32))
+    predict = jax.jit(task_loss.predictor(model, question, pool))
+    assert (predict(params, batch) == predict(params, other)).all()
+    changed = batch._replace(tokens=np.where(real_BWT, (batch.tokens + 1) % 20, batch.tokens).astype(np.int32))
+    assert (predict(params, batch) != predict(params, changed)).all()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from gptjax.config import ConfigError, Mesh
+from gptjax.config import ConfigError, Data, Mesh
 from gptjax.train import sharding
 from gptjax.train.optim import AdamW
 from gptjax.train.schedules import Constant
@@ -128,7 +128,7 @@ def abstract_state():
         return {"model": {"embed": {"tokens": zeros(12, 16)}, "blocks": blocks}, "head": {"kernel": zeros(16, 4)}}
 
     optimizer = AdamW().build(Constant().build(1))
-    run = SimpleNamespace(ema_decay=0.9)
+    run = SimpleNamespace(ema_decay=0.9, data=Data())
     return jax.eval_shape(lambda key: init_state(run, Objective(init, None, None), optimizer, key), jax.random.key(0))
 
 

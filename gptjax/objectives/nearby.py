@@ -1,0 +1,151 @@
+"""Rows of thinned text for word2vec: centres, the words around them, and noise, each a function of (seed, epoch, row).
+
+Axes beside the alphabet's: W window; U = T + 2 W, a row's T centres and the W words before and behind them;
+K noise words of a row; N words of the text.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from gptjax.data.stream import uniform
+from gptjax.types import Array, RowSource
+
+EPOCHS_KEPT = 2
+"""Epochs whose thinned text is held: the one that is read, and the one before it, which the log may describe."""
+
+
+class Nearby(NamedTuple):
+    """Rows of T centres; every leaf has a leading B. Zeros are a row of padding, which counts nothing."""
+
+    centres: Array
+    """[B, T] int32 ids."""
+    around: Array
+    """[B, U] int32; the same words with W more at both ends."""
+    sentences: Array
+    """[B, U] int32; words of the same number may be pairs; 0 is padding."""
+    reach: Array
+    """[B, T] int32 in 1 ... W; how far a centre looks to either side (0 in padding)."""
+    noise: Array
+    """[B, K] int32; words drawn from the noise, for all centres of the row."""
+
+
+class Text(NamedTuple):
+    """The words of a text that are trained on."""
+
+    tokens_N: np.ndarray
+    """int32 ids."""
+    sentences_N: np.ndarray
+    """int32, ascending from 1: no window reaches from one sentence into another."""
+
+
+def keep_shares(counts_V: np.ndarray, sample: float) -> np.ndarray:
+    """Which share of its occurrences each word keeps: min(1, sqrt(s / f) + s / f), f its share of the text.
+
+    (Mikolov et al., arXiv 1310.4546, section 2.3, as their program has it; 1 for words that do not occur.)
+    """
+    frequency_V = counts_V / max(1, counts_V.sum())
+    ratio_V = np.divide(sample, frequency_V, out=np.ones_like(frequency_V), where=frequency_V > 0)
+    return np.minimum(1.0, np.sqrt(ratio_V) + ratio_V)
+
+
+def quotas(tokens_N: np.ndarray, shares_V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(how often each word occurs, how many of these stay: exactly round(share * n), but one at least), both [V]."""
+    counts_V = np.bincount(tokens_N, minlength=len(shares_V))
+    return counts_V, np.maximum(np.rint(shares_V * counts_V).astype(np.int64), np.minimum(counts_V, 1))
+
+
+def kept(tokens_N: np.ndarray, shares_V: np.ndarray, *key: int) -> np.ndarray:
+    """Ascending places of the words that stay: of each word as many as its quota, chosen by `key`.
+
+    An exact share rather than a coin for each occurrence: the same expectation, and every epoch has as many words.
+    """
+    counts_V, quota_V = quotas(tokens_N, shares_V)
+    thinned = np.flatnonzero((quota_V < counts_V)[tokens_N])
+    # Ids and draws of 32 bits fit a float64, so that the order is by id, then by draw.
+    order = thinned[np.argsort(tokens_N[thinned] + uniform(thinned, *key), kind="stable")]
+    words = tokens_N[order]
+    drawn_V = np.where(quota_V < counts_V, counts_V, 0)
+    first_V = np.cumsum(drawn_V) - drawn_V
+    stays_N = np.ones(len(tokens_N), bool)
+    stays_N[order] = np.arange(len(order)) - first_V[words] < quota_V[words]
+    return np.flatnonzero(stays_N)
+
+
+def noise_cdf(counts_V: np.ndarray, power: float) -> np.ndarray:
+    """Cumulative shares of counts^power, for `draw`."""
+    weights_V = np.where(counts_V > 0, counts_V.astype(np.float64) ** power, 0.0)
+    return np.cumsum(weights_V) / weights_V.sum()
+
+
+def draw(cdf_V: np.ndarray, uniform_M: np.ndarray) -> np.ndarray:
+    """The words at these places of the distribution, int32."""
+    return np.minimum(np.searchsorted(cdf_V, uniform_M, side="right"), len(cdf_V) - 1).astype(np.int32)
+
+
+class Reading(NamedTuple):
+    """How a text becomes rows."""
+
+    shares_V: np.ndarray
+    """Which share of a word's occurrences stays in an epoch."""
+    cdf_V: np.ndarray
+    """What noise is drawn from."""
+    T: int
+    """Centres of a row."""
+    window: int
+    """Furthest reach."""
+    noise: int
+    """Noise words of a row."""
+    key: tuple[int, ...]
+    """All draws are functions of it, of the epoch and of the place."""
+
+
+def rows(text: Text, how: Reading) -> RowSource:
+    """The text as rows of T centres, thinned and reached anew in each epoch; the last row is part padding."""
+    tokens_N, sentences_N = text
+    _, cdf_V, T, window, noise, key = how
+
+    @lru_cache(EPOCHS_KEPT)
+    def places(epoch: int) -> np.ndarray:
+        return kept(tokens_N, how.shares_V, *key, epoch, 0)
+
+    total = int(quotas(tokens_N, how.shares_V)[1].sum())
+    offsets_U = np.arange(-window, T + window)
+
+    def take(indices_B: np.ndarray, epoch: int) -> Nearby:
+        at_BU = np.asarray(indices_B, np.int64)[:, None] * T + offsets_U
+        inside_BU = (at_BU >= 0) & (at_BU < total)
+        places_BU = places(epoch)[np.clip(at_BU, 0, total - 1)]
+        around_BU = np.where(inside_BU, tokens_N[places_BU], 0).astype(np.int32)
+        sentences_BU = np.where(inside_BU, sentences_N[places_BU], 0).astype(np.int32)
+        middle = slice(window, window + T)
+        reach_BT = 1 + (uniform(places_BU[:, middle], *key, epoch, 1) * window).astype(np.int32)
+        draws_BK = uniform(np.asarray(indices_B, np.int64)[:, None] * noise + np.arange(noise), *key, epoch, 2)
+        return Nearby(
+            np.ascontiguousarray(around_BU[:, middle]),
+            around_BU,
+            sentences_BU,
+            np.where(inside_BU[:, middle], reach_BT, 0).astype(np.int32),
+            draw(cdf_V, draws_BK),
+        )
+
+    return RowSource(-(-total // T), take)
+
+
+def parted(tokens_N: np.ndarray, starts_D: np.ndarray, left_out: tuple[int, ...], ends: tuple[int, ...]) -> Text:
+    """A split's words without the ids of `left_out`; ids of `ends`, left out as well, and documents part sentences."""
+    new_N = np.isin(tokens_N, np.array(ends, np.int64))
+    new_N = np.concatenate([[False], new_N[:-1]])  # what follows an end
+    new_N[starts_D[:-1][starts_D[:-1] < len(new_N)]] = True
+    sentences_N = np.cumsum(new_N) + (not new_N[0])
+    words_N = ~np.isin(tokens_N, np.array((*left_out, *ends), np.int64))
+    return Text(tokens_N[words_N].astype(np.int32), sentences_N[words_N].astype(np.int32))
+
+
+def joined(texts: Sequence[Text]) -> Text:
+    """Several texts as one, their sentences apart."""
+    last = np.cumsum([0] + [text.sentences_N.max(initial=0) for text in texts])
+    sentences = [text.sentences_N + before for text, before in zip(texts, last[:-1], strict=True)]
+    return Text(np.concatenate([text.tokens_N for text in texts]), np.concatenate(sentences).astype(np.int32))

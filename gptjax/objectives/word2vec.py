@@ -1,0 +1,162 @@
+"""word2vec: vectors by which a word tells the words around it (skip-gram) or is told by them (CBOW) from noise.
+
+Skip-gram, for every centre t and every word j within its reach, and k noise words n a pair:
+
+    -log sigmoid(x_t . y_j) - sum of k log sigmoid(-x_t . y_n),  x the model's vectors, y the contexts beside them
+
+CBOW puts the mean of the x around t in the place of x_t, and t itself in that of j. The K noise words of a row are
+shared by its centres, each weighted k * pairs / K, which keeps the expectation and makes all scores of a row one
+product. Unlike the original program noise may draw a centre's own neighbour. (Mikolov et al., arXiv 1310.4546,
+equation 4; Goldberg and Levy, arXiv 1402.3722.)
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gptjax.config import Data, ObjectiveConfig, Sources
+from gptjax.data import corpora, store
+from gptjax.data.errors import DataError
+from gptjax.data.shards import told
+from gptjax.models.embed import look_up
+from gptjax.objectives import nearby
+from gptjax.objectives.causal import unknown_notes
+from gptjax.objectives.nearby import Nearby
+from gptjax.types import Array, Key, Metrics, Model, Objective, Params
+
+
+@dataclass(frozen=True)
+class Word2Vec(ObjectiveConfig):
+    """Skip-gram or CBOW with negative sampling, subsampling of frequent words and windows of random reach."""
+
+    predict: Literal["around", "centre"] = "around"
+    """The words around a centre from it (skip-gram), or the centre from the mean of those around it (CBOW)."""
+    window: int = 5
+    """Furthest words to either side; each centre reaches 1 to this many, all alike often."""
+    negatives: float = 5.0
+    """Noise words a pair, in expectation."""
+    shared: int = 16
+    """Noise words that are drawn for a row and shared by its centres."""
+    sample: float = 1e-3
+    """Words above about this share of the text are thinned."""
+    noise_power: float = 0.75
+    """Noise is drawn in proportion to a word's count to this power."""
+
+    def check(self) -> None:
+        for name in ("window", "negatives", "shared", "sample"):
+            self.require(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be positive")
+        self.require(self.noise_power >= 0, f"noise_power={self.noise_power} must not be negative")
+
+    def texts(self, data: Data, splits: tuple[str, ...]) -> Iterator[str]:
+        """The documents of these splits."""
+        return (piece.text for name, read in corpora.splits(data).items() if name in splits for _, piece in read())
+
+    def build(self, model: Model, tokenizer: Any) -> Objective:
+        """The objective; the context vectors y, which start at 0, are its own parameter `contexts`."""
+        summed = around_loss if self.predict == "around" else centre_loss
+
+        def init(key: Key) -> Params:
+            params = model.init(key)
+            return {"model": params, "contexts": jnp.zeros_like(params["embed"]["tokens"])}
+
+        def loss(params: Params, batch: Nearby, key: Key | None) -> tuple[jax.Array, jax.Array, Metrics]:
+            total, count = summed(partial(model.features, params["model"]), params["contexts"], batch, self.negatives)
+            return total, count, {}
+
+        return Objective(init, lambda rows: rows, loss)
+
+    def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
+        """Rows of `context` centres; held-out text meets the noise and the thinning of the training text.
+
+        Unknown words and ends of documents and of lines (where the tokenizer has one token for it) are left out, and
+        the ends part sentences. Raises `DataError` where no two words are left.
+        """
+        tokens = store.build(data, tokenizer, cache, told())
+        line = tuple(tokenizer.encode("\n").tolist())
+        ends = tuple(id for id in (tokenizer.bos_id, tokenizer.eos_id, *line[: len(line) == 1]) if id is not None)
+        unknown = () if tokenizer.unknown_id is None else (tokenizer.unknown_id,)
+        texts = {
+            name: [nearby.parted(np.asarray(part.tokens), np.asarray(part.starts), unknown, ends) for part in parts]
+            for name, parts in tokens.splits.items()
+        }
+        every_N = np.concatenate([text.tokens_N for text in texts["train"]])
+        counts_V = np.bincount(every_N, minlength=tokenizer.vocab_size)
+        shares_V = nearby.keep_shares(counts_V, self.sample)
+        cdf_V = nearby.noise_cdf(counts_V, self.noise_power)
+        names = [corpus.source for corpus in data.corpora] + [data.validation or "held out"]
+        parts = texts["train"] + ([nearby.joined(texts["validation"])] if "validation" in texts else [])
+        rows, notes = [], unknown_notes(tokens.splits, tokenizer.unknown_id)
+        for number, (name, text) in enumerate(zip(names, parts, strict=False)):
+            if len(text.tokens_N) < 2:
+                raise DataError(
+                    f"{name}: no two of its words are in the vocabulary; give more text, or lower min_count"
+                )
+            how = nearby.Reading(shares_V, cdf_V, context, self.window, self.shared, (seed, number))
+            rows.append(nearby.rows(text, how))
+            stay = int(nearby.quotas(text.tokens_N, shares_V)[1].sum())
+            notes.append(f"{name}: {stay:,} of {len(text.tokens_N):,} words stay an epoch, in {rows[-1].rows:,} rows")
+        count = len(data.corpora)
+        weights = tuple(corpus.weight for corpus in data.corpora)
+        held_out = rows[count] if len(rows) > count else None
+        return Sources(tuple(rows[:count]), weights, held_out, None, tokens.identity, tuple(notes))
+
+
+def around_loss(
+    features: Callable[[Array], jax.Array], contexts_VD: jax.Array, batch: Nearby, negatives: float
+) -> tuple[jax.Array, jax.Array]:
+    """Skip-gram: (sum over all pairs, number of pairs).
+
+    All scores of a row are one product of its centres with the words around and the noise, C = U + K.
+    """
+    pairs_BUT = pairs(batch).astype(jnp.float32)
+    count_BT, K = pairs_BUT.sum(1), batch.noise.shape[1]
+    x_BTD = features(batch.centres)
+    y_BCD = look_up(contexts_VD, jnp.concatenate([batch.around, batch.noise], axis=1))
+    scores_BCT = jnp.einsum("bcd,btd->bct", y_BCD, x_BTD, preferred_element_type=jnp.float32)
+    noise_BKT = jnp.broadcast_to(negatives / K * count_BT[:, None], (len(count_BT), K, count_BT.shape[1]))
+    weights_BCT = jnp.concatenate([pairs_BUT, noise_BKT], axis=1)
+    sign_C1 = np.where(np.arange(y_BCD.shape[1]) < pairs_BUT.shape[1], -1.0, 1.0)[:, None]
+    return jnp.sum(weights_BCT * softplus(scores_BCT * sign_C1.astype(np.float32))), jnp.sum(count_BT)
+
+
+def centre_loss(
+    features: Callable[[Array], jax.Array], contexts_VD: jax.Array, batch: Nearby, negatives: float
+) -> tuple[jax.Array, jax.Array]:
+    """CBOW: (sum over all centres that have a word around them, number of these centres)."""
+    pairs_BUT = pairs(batch).astype(jnp.float32)
+    count_BT, K = pairs_BUT.sum(1), batch.noise.shape[1]
+    x_BUD = features(batch.around)
+    shares_BUT = pairs_BUT / jnp.maximum(count_BT, 1.0)[:, None]
+    mean_BTD = jnp.einsum("but,bud->btd", shares_BUT.astype(x_BUD.dtype), x_BUD)
+    y_BTD, y_BKD = look_up(contexts_VD, batch.centres), look_up(contexts_VD, batch.noise)
+    own_BT = jnp.sum(mean_BTD.astype(jnp.float32) * y_BTD.astype(jnp.float32), axis=-1)
+    noise_BKT = jnp.einsum("bkd,btd->bkt", y_BKD, mean_BTD, preferred_element_type=jnp.float32)
+    counts_BT = (count_BT > 0).astype(jnp.float32)
+    nats_BT = softplus(-own_BT) + negatives / K * jnp.sum(softplus(noise_BKT), axis=1)
+    return jnp.sum(counts_BT * nats_BT), jnp.sum(counts_BT)
+
+
+def pairs(batch: Nearby) -> jax.Array:
+    """Which words around are within a centre's reach and in its sentence, [B, U, T]; a centre is no pair of itself."""
+    reach_BT, sentences_BU = jnp.asarray(batch.reach), jnp.asarray(batch.sentences)
+    T, U = reach_BT.shape[1], sentences_BU.shape[1]
+    window = (U - T) // 2
+    distance_UT = np.abs(np.arange(U)[:, None] - window - np.arange(T))
+    same_BUT = sentences_BU[:, :, None] == sentences_BU[:, None, window : window + T]
+    # Padding has no reach as a centre, and no sentence's number as a word around one.
+    return (distance_UT > 0) & (distance_UT <= reach_BT[:, None]) & same_BUT
+
+
+@jax.custom_jvp
+def softplus(x: jax.Array) -> jax.Array:
+    """log(1 + exp(x)), -log sigmoid(-x); a quarter of the time of `jax.nn.softplus` on a CPU, gradient included."""
+    return jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+softplus.defjvps(lambda dx, _, x: dx * jax.nn.sigmoid(x))
