@@ -325,6 +325,8 @@ def read(path: Path) -> Config:
     """Read `config.json`; raises `ConfigError` where it is not one, or was edited so that its hash is wrong."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if "model_type" in content:
+            raise ConfigError(f"{path}: is a Hugging Face model; gptjax import {path.parent} --out RUN makes it a run")
         run = from_json(content["run"], str(path))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not a run's configuration ({error})") from None

@@ -13,6 +13,7 @@ from gptjax import config
 from gptjax.config import ConfigError, Run
 from gptjax.data import tokenizers
 from gptjax.data.tokenizer import Tokenizer
+from gptjax.models import vocabulary
 from gptjax.train import checkpoint, sharding
 from gptjax.train.state import path_of
 from gptjax.types import Model, Objective, Params, Place
@@ -74,10 +75,6 @@ def load(folder: Path, say: Callable[[str], None], mesh: Mesh | None = None, fla
     return Trained(run, tokenizer, model, objective, params, int(path.name), home)
 
 
-VOCABULARY_AXIS = {"embed/tokens": 0, "head/kernel": 1, "head/bias": 0}
-"""The axis of V in the parameters that have one."""
-
-
 def grafting(
     source: Trained, what: Literal["all", "embeddings"], specials: tuple[str, ...] = ()
 ) -> Callable[[Params], Params]:
@@ -101,8 +98,8 @@ def grafting(
         if path not in old:
             raise ConfigError(f"--init {source.folder}: has no {path}; its model is of another kind")
         value = old[path]
-        if path in VOCABULARY_AXIS:
-            before = (slice(None),) * VOCABULARY_AXIS[path]
+        if path in vocabulary.AXIS:
+            before = (slice(None),) * vocabulary.AXIS[path]
             return fresh.at[(*before, here)].set(value[(*before, there)])
         if path == "embed/positions" and len(value) >= len(fresh):
             return value[: len(fresh)]

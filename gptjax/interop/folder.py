@@ -1,0 +1,119 @@
+"""A Hugging Face folder, read whole and written whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gptjax.config import ConfigError, ModelConfig, write_json
+from gptjax.data.errors import DataError
+from gptjax.data.shards import sha256
+from gptjax.interop import layout, safe, shapes, tokens
+from gptjax.interop.card import card
+from gptjax.interop.fields import Fields, read_json
+from gptjax.models import vocabulary
+from gptjax.types import Params
+
+if TYPE_CHECKING:
+    from gptjax.trained import Trained
+
+CONFIG = "config.json"
+
+
+class Read(NamedTuple):
+    """A model of another library."""
+
+    model: ModelConfig
+    vocab_size: int
+    """Rows of its vocabulary."""
+    params: Params
+    """Host arrays, float32: of whatever kind the numbers were, they are held exactly."""
+    notes: tuple[str, ...]
+    """What the user must know: fields and parts that were left out."""
+
+
+def holds(folder: Path) -> bool:
+    """Whether a folder is of this kind, by its `config.json`: it names a model_type, which a run's does not."""
+    return (folder / CONFIG).is_file() and "model_type" in read_json(folder / CONFIG)
+
+
+def read(folder: Path) -> Read:
+    """The model of a folder; its tokenizer is read by `tokens.read`.
+
+    Raises `DataError` for files that are missing, damaged or of an unknown kind and `ConfigError` for a field that
+    cannot be expressed here, in one line that names the file and the field or tensor. Nothing of the folder is run.
+    """
+    path = folder / CONFIG
+    values = read_json(path)
+    shape, fields = shapes.named(values.get("model_type"), str(path)), Fields(path, values)
+    fields.only("auto_map", None)  # code of its own
+    fields.only("quantization_config", None)
+    try:
+        model = shape.read(fields)
+    except ConfigError as error:
+        raise error if str(error).startswith(str(path)) else ConfigError(f"{path}: {error}") from None
+    size = fields.size("vocab_size")
+    if unread := fields.unread():
+        fields.notes.append(f"{path}: these fields have no like here and are left out: {', '.join(unread)}")
+    with safe.opened(folder) as weights:
+        if getattr(model, "layers") > len(weights.names):  # noqa: B009  # every family here has layers
+            raise DataError(f"{path}: names {model.layers} layers, and there are {len(weights.names)} tensors")
+        abstract = jax.eval_shape(model.build(size, size).init, jax.random.key(0))
+        params = layout.taken(shape, model, abstract, weights, fields.notes)
+    return Read(model, size, params, tuple(fields.notes))
+
+
+def write(found: Trained, folder: Path, say: Callable[[str], None], shard_bytes: int = safe.SHARD_BYTES) -> None:
+    """Write a checkpoint as a folder that transformers reads; it is there whole or not at all.
+
+    Of the parameters the model's own are written, float32, without the vocabulary's padding. Raises `ConfigError` that
+    names the field of a model which no family of transformers has, and where the folder holds something already.
+    """
+    run, size = found.run, found.model.vocab_size
+    shape = shapes.fitting(run.model)
+    fields = shape.write(run.model)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: is there already; name another folder")
+    params = vocabulary.rearranged(found.params["model"], np.arange(size))
+    tensors = layout.given(shape, run.model, params)
+    contents, note = tokens.files(found.tokenizer, run.objective.specials(), found.model.context)
+    if left := sorted(found.params.keys() - {"model"}):
+        say(f"left out, since {shape.architecture} has no place for them: {', '.join(left)}")
+    say(f"tokenizer: {note}")
+    contents["README.md"] = card(found, shape.architecture, note, found.tokenizer.padded(size)).encode()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        safe.write(making, tensors, shard_bytes)
+        found.tokenizer.save(making / tokens.OWN)
+        ends = {"bos_token_id": found.tokenizer.bos_id, "eos_token_id": found.tokenizer.eos_id}
+        kind = {"architectures": [shape.architecture], "model_type": shape.model_type, "dtype": "float32"}
+        write_json(making / CONFIG, {**kind, **fields, **ends, "pad_token_id": None, "vocab_size": size})
+        if found.model.causal:
+            write_json(making / "generation_config.json", {name: id for name, id in ends.items() if id is not None})
+        _write_all(making, contents)
+        making.chmod(0o755)  # mkdtemp makes it private
+        making.rename(folder)
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+
+
+def _write_all(folder: Path, contents: dict[str, bytes]) -> None:
+    for name, content in contents.items():
+        with (folder / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def identity(folder: Path) -> dict[str, Any]:
+    """What is remembered of a folder that was read: its path, and the SHA-256 of every file of weights."""
+    return {"folder": str(folder), "sha256": {p.name: sha256(p) for p in sorted(folder.glob("*.safetensors"))}}
