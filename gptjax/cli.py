@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from gptjax import __version__, arguments, counted, judge, launch
+from gptjax import __version__, arguments, counted, judge, launch, trained
 from gptjax.ablate import experiment as experiments
 from gptjax.ablate import runner
 from gptjax.ablate import table as rows_table
@@ -24,6 +24,8 @@ from gptjax.counted import Counting
 from gptjax.data.errors import DataError
 from gptjax.infer.beam import Beam
 from gptjax.infer.sample import Decoding
+from gptjax.interop import adopt as adopting
+from gptjax.interop import folder as folders
 from gptjax.plan import planned
 from gptjax.plan import table as estimates
 from gptjax.report import page
@@ -177,6 +179,26 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a checkpoint as a Hugging Face folder that transformers loads unmodified, with a model card."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder, or one checkpoint in it."""
+    folder: tyro.conf.Positional[Path]
+    """The folder to write; it must not be there yet."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """Make a run folder of a Hugging Face folder (openai-gpt, gpt2, bert or llama, safetensors)."""
+
+    folder: tyro.conf.Positional[Path]
+    """The Hugging Face folder."""
+    out: Path
+    """The run folder to make; eval, sample, score and --init take it."""
+
+
+@dataclass(frozen=True)
 class Ablate:
     """Every row of an experiment with several seeds, in one table; the same command again goes on where it stopped."""
 
@@ -306,6 +328,20 @@ def plan(argv: Sequence[str]) -> None:
         console.print(line, style="dim", soft_wrap=True, highlight=False)
 
 
+def export(argv: Sequence[str]) -> None:
+    """`gptjax export`."""
+    asked = arguments.parse(Export, argv, "gptjax export")
+    folders.write(trained.load(asked.run, say), asked.folder, say)
+    say(f"wrote {asked.folder}")
+
+
+def adopt(argv: Sequence[str]) -> None:
+    """`gptjax import`."""
+    asked = arguments.parse(Import, argv, "gptjax import")
+    adopting.adopt(asked.folder, asked.out, say)
+    say(f"wrote {asked.out}")
+
+
 def ablate(argv: Sequence[str]) -> None:
     """`gptjax ablate`."""
     asked = arguments.parse(Ablate, argv, "gptjax ablate")
@@ -326,6 +362,8 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
     "score": (score, Score),
     "plan": (plan, Plan),
     "ablate": (ablate, Ablate),
+    "export": (export, Export),
+    "import": (adopt, Import),
     "report": (report, Report),
 }
 

@@ -15,6 +15,7 @@ FLOORS = [
     {"objectives"},
     {"infer", "evals", "train"},
     {"trained", "counted"},
+    {"interop"},
     {"report"},
     {"judge"},
     {"launch"},
