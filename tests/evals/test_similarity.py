@@ -42,8 +42,8 @@ def test_analogies_are_answered_by_sums_of_unit_vectors_without_the_words_given(
 
 
 def test_a_word_of_the_question_is_never_the_answer():
-    vectors = np.array([[1, 0], [1, 0.02], [0, 1], [-0.1, 1]], np.float32)  # b - a + c is nearest to c itself
-    table = similarity.table(("a", "b", "c", "d"), vectors)
+    vectors = np.array([[1, 0], [1, 0.02], [0, 1], [-0.1, 1], [1, 1]], np.float32)
+    table = similarity.table(("a", "b", "c", "d", "e"), vectors)  # b - a + c is nearest to c itself, b + c to e
     assert similarity.answered(table, [Analogy("s", ("a", "b", "c", "d"))])["total"]["accuracy"] == 1.0
     assert similarity.answered(table, [Analogy("s", ("a", "b", "c", "c"))])["total"]["accuracy"] == 0.0
 
