@@ -3,10 +3,9 @@
 Command      python experiments/bench/word_vectors.py --wikitext wikitext-2 --wordsim wordsim [--rounds 3] [--json OUT]
 Needs        pip install gensim (a peer to measure by, no part of the project)
 Cost         two minutes of CPU time a round
-Expected     one round, one core that other work shared, --workers 1 : skip-gram at
-             1.15 x gensim's words a second, 37.5 s beside 38.6 s, WordSim-353 0.453 beside 0.367, SimLex-999 0.176
-             beside 0.196; CBOW is slower, 0.31 x, 36.1 s beside 11.0 s, WordSim-353 0.409 beside 0.255, SimLex-999
-             0.153 beside 0.152
+Expected     one round, one core that other work shared, --workers 1. Skip-gram: 1.15 x gensim's words a second (CPU
+             seconds 37.5 beside 38.6), WordSim-353 0.453 beside 0.367, SimLex-999 0.176 beside 0.196. CBOW: 0.31 x
+             (36.1 beside 11.0), WordSim-353 0.409 beside 0.255, SimLex-999 0.153 beside 0.152
 
 Words a second count the text's known words times the epochs, whatever a program thins out of them. `train` is the time
 of the updates alone (gensim: `train`; here the mean of the updates logged times their number), `whole` adds
