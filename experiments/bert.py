@@ -12,8 +12,8 @@ Pretraining is on WikiText-2 in lower case, as SST-2 is, 4.1M tokens for each mo
 67,349 examples) and the same in every row: examples, order, updates, and a head on the mean of all tokens' vectors,
 without GPT-1's auxiliary loss, which BERT cannot have. The learning rate is tuned for every row by itself: the best
 of `RATES` with seed 0, which is then left out of the table. (Both pretrained and untrained BERT chose 2e-3, as did the
-untrained GPT; the pretrained GPT chose 5e-3, the highest there is to choose.) BERT asks no next-sentence question here: all texts of
-SST-2 are single.
+untrained GPT; the pretrained GPT chose 5e-3, the highest there is to choose.) BERT asks no next-sentence question here:
+all texts of SST-2 are single.
 """
 
 import argparse
