@@ -32,7 +32,7 @@ def tokenizer(request, tmp_path):
     if request.param == "gpt2":
         return learnt(GPT2BPE(folder=str(gpt2_files(tmp_path))))
     kinds = {"bytes": Bytes(), "bytes with bos": Bytes(bos=True), "characters": Characters()}
-    return learnt(kinds.get(request.param) or SentencePiece(vocab_size=290, bos=True))
+    return learnt(kinds.get(request.param) or SentencePiece(vocab_size=300, bos=True))
 
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "bytes with bos", "characters", "gpt2", "sentencepiece"], indirect=True)
@@ -76,7 +76,7 @@ def test_a_kind_without_a_like_is_said():
     files, note = tokens.files(learnt(Words()), (), context=64)
     assert files == {}
     assert "no tokenizer.json can be made" in note
-    files, note = tokens.files(learnt(SentencePiece(vocab_size=290, algorithm="unigram")), (), context=64)
+    files, note = tokens.files(learnt(SentencePiece(vocab_size=291, algorithm="unigram")), (), context=64)
     assert files.keys() == {"tokenizer.model"}
     assert "no tokenizer.json can be made" in note
 
