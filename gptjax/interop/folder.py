@@ -39,11 +39,6 @@ class Read(NamedTuple):
     """What the user must know: fields and parts that were left out."""
 
 
-def holds(folder: Path) -> bool:
-    """Whether a folder is of this kind, by its `config.json`: it names a model_type, which a run's does not."""
-    return (folder / CONFIG).is_file() and "model_type" in read_json(folder / CONFIG)
-
-
 def read(folder: Path) -> Read:
     """The model of a folder; its tokenizer is read by `tokens.read`.
 

@@ -16,6 +16,7 @@ from gptjax.data.alphabets import CharacterCodec
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.interop.fields import read_json
+from gptjax.interop.pieces import converted
 
 OWN = "gptjax_tokenizer"
 """The folder that `Tokenizer.save` writes; read before anything else."""
@@ -87,10 +88,10 @@ def files(tokenizer: Tokenizer, specials: tuple[str, ...], context: int) -> tupl
     `specials` are an objective's own tokens, whose ids follow the tokenizer's.
     """
     kind = tokenizer.codec.kind
-    if kind.startswith("sentencepiece"):
-        model = tokenizer.codec.files()["sentencepiece.model"]
-        return {"tokenizer.model": model}, f"tokenizer.model alone: no tokenizer.json is made of kind {kind}"
     made = _library(tokenizer)
+    if made is None and kind.startswith("sentencepiece"):
+        model = tokenizer.codec.files()["sentencepiece.model"]
+        return {"tokenizer.model": model}, "tokenizer.model alone: no tokenizer.json can be made of this model"
     texts = None if made is None else _added(made, tokenizer, specials)
     if made is None or texts is None:
         return {}, f"no tokenizer.json can be made of this tokenizer (kind {kind}); {OWN}/ holds it for gptjax"
@@ -117,6 +118,8 @@ def _library(tokenizer: Tokenizer) -> library.Tokenizer | None:
         return library.Tokenizer.from_str(codec.files()["tokenizer.json"].decode())
     if isinstance(codec, libraries.LibraryCodec):
         return library.Tokenizer.from_str(codec.library.to_str())
+    if isinstance(codec, sentencepieces.SentencePieceCodec):
+        return converted(codec)
     if codec.kind == "bytes":
         made = library.Tokenizer(models.BPE(vocab=_byte_letters(), merges=[]))
         made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

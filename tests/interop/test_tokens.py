@@ -7,11 +7,11 @@ import pytest
 import tokenizers as library
 
 from gptjax.data.errors import DataError
-from gptjax.data.tokenizers import GPT2BPE, Bytes, Characters, Words
+from gptjax.data.tokenizers import GPT2BPE, Bytes, Characters, SentencePiece, Words
 from gptjax.interop import tokens
 from gptjax.interop.tokens import FolderTokenizer
 
-TEXT = "First Citizen:\nBefore we proceed, hear me   speak… naïve\t🙂\n"
+TEXT = "First Citizen:\nBefore we proceed, hear me   speak… naïve\t🙂 ▁ \ue000\n" * 3
 
 
 def learnt(config):
@@ -31,10 +31,11 @@ def gpt2_files(folder):
 def tokenizer(request, tmp_path):
     if request.param == "gpt2":
         return learnt(GPT2BPE(folder=str(gpt2_files(tmp_path))))
-    return learnt({"bytes": Bytes(), "bytes with bos": Bytes(bos=True), "characters": Characters()}[request.param])
+    kinds = {"bytes": Bytes(), "bytes with bos": Bytes(bos=True), "characters": Characters()}
+    return learnt(kinds.get(request.param) or SentencePiece(vocab_size=300, bos=True))
 
 
-@pytest.mark.parametrize("tokenizer", ["bytes", "bytes with bos", "characters", "gpt2"], indirect=True)
+@pytest.mark.parametrize("tokenizer", ["bytes", "bytes with bos", "characters", "gpt2", "sentencepiece"], indirect=True)
 def test_tokenizer_json_gives_the_same_ids_and_the_same_text(tokenizer):
     files, note = tokens.files(tokenizer, ("start", "mask"), context=64)
     assert note == "tokenizer.json"
@@ -52,7 +53,7 @@ def test_tokenizer_json_gives_the_same_ids_and_the_same_text(tokenizer):
     np.testing.assert_array_equal(made.encode(TEXT).ids, [*begin, *ids])
 
 
-@pytest.mark.parametrize("tokenizer", ["bytes with bos", "characters", "gpt2"], indirect=True)
+@pytest.mark.parametrize("tokenizer", ["bytes with bos", "characters", "gpt2", "sentencepiece"], indirect=True)
 def test_a_tokenizer_json_reads_back_as_the_same_ids_and_ends(tokenizer, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -74,6 +75,9 @@ def test_unknown_characters_are_refused_by_the_written_tokenizer_too():
 def test_a_kind_without_a_like_is_said():
     files, note = tokens.files(learnt(Words()), (), context=64)
     assert files == {}
+    assert "no tokenizer.json can be made" in note
+    files, note = tokens.files(learnt(SentencePiece(vocab_size=291, algorithm="unigram")), (), context=64)
+    assert files.keys() == {"tokenizer.model"}
     assert "no tokenizer.json can be made" in note
 
 
