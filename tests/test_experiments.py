@@ -28,7 +28,7 @@ TARGETS = [name for file in FILES for name in targets(file)]
 
 @pytest.mark.parametrize("name", TARGETS, ids=lambda name: name.rpartition("/")[2])
 def test_every_target_is_a_run_that_survives_json(name):
-    run = arguments.target(name)
+    run = arguments.configuration(name)
     assert config.from_json(config.to_json(run)) == run
 
 
