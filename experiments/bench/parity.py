@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,7 @@ from gptjax.types import Place
 
 MARK = 1e-4
 NEW_TOKENS = 16
-_sizes: dict[str, Any] = {"layers": 3, "width": 32, "heads": 4, "context": 48}
+_sizes: dict[str, Any] = {"layers": 2, "width": 32, "heads": 4, "context": 48}
 _gpt1 = GPT(**_sizes, mlp_width=128, norm_place="post")
 _gpt2 = GPT(**_sizes, mlp_width=80)
 _llama = GPT(
@@ -151,10 +152,10 @@ def _compared(here: Answers, there: Answers) -> tuple[float, bool]:
     return float(np.abs(here.logits_BTV - there.logits_BTV).max()), here.text == there.text
 
 
-def measured() -> list[dict[str, Any]]:
+def measured() -> Iterator[dict[str, Any]]:
     """A row for every family, direction and padding."""
     transformers.logging.set_verbosity_error()
-    rows = []
+    transformers.logging.disable_progress_bar()
     for name, model in MODELS.items():
         for direction in ("out", "out, padded", "in"):
             with tempfile.TemporaryDirectory() as folder:
@@ -163,8 +164,7 @@ def measured() -> list[dict[str, Any]]:
                 else:
                     difference, same = outward(model, 128 if "padded" in direction else 1, Path(folder))
             good = difference <= MARK and same
-            rows.append({"family": name, "direction": direction, "difference": difference, "text": same, "good": good})
-    return rows
+            yield {"family": name, "direction": direction, "difference": difference, "text": same, "good": good}
 
 
 def main() -> None:
@@ -172,7 +172,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     asked = parser.parse_args()
-    rows = measured()
+    rows = []
+    for row in measured():
+        rows.append(row)
+        print(f"{row['family']}, {row['direction']}: {row['difference']:.1e}", file=sys.stderr, flush=True)
     if asked.json:
         print(json.dumps(rows))
     else:

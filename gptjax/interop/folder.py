@@ -58,8 +58,7 @@ def read(folder: Path) -> Read:
     if unread := fields.unread():
         fields.notes.append(f"{path}: these fields have no like here and are left out: {', '.join(unread)}")
     with safe.opened(folder) as weights:
-        layers: int = getattr(model, "layers")  # noqa: B009  # every family here has layers
-        if layers > len(weights.names):
+        if (layers := vars(model)["layers"]) > len(weights.names):
             raise DataError(f"{path}: names {layers} layers, and there are {len(weights.names)} tensors")
         abstract = jax.eval_shape(model.build(size, size).init, jax.random.key(0))
         params = layout.taken(shape, model, abstract, weights, fields.notes)
