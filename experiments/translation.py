@@ -148,7 +148,8 @@ def judged(folder: Path) -> dict[str, Any]:
     write_json(folder / "samples.json", [
         {"prompt": source, "text": text, "decoding": "beam 4"} for source, text in zip(SHOWN, ours, strict=True)
     ])  # fmt: skip
-    if found.model.attention is not None:
+    translator: Any = found.model
+    if translator.attention is not None:
         draw(found, dict(zip(SHOWN, ours, strict=True)), folder / "pictures")
     write_json(kept, scores)
     return scores
