@@ -58,7 +58,7 @@ class Fields:
     def number(self, name: str, default: float) -> float:
         """A positive number."""
         value = self._get(name, default)
-        if type(value) not in (int, float) or not 0 < value < float("inf"):
+        if type(value) not in (int, float) or not 0 < value < 1e30:
             raise self.wrong(name, value, "is not a positive number")
         return float(value)
 

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from gptjax.trained import Trained
 
 CONFIG = "config.json"
+UNREADABLE = {
+    "auto_map": "names code of its own, which is never run",
+    "quantization_config": "packs the weights; save the model unpacked first",
+}
+"""Fields that no folder may have, and why."""
 
 
 class Read(NamedTuple):
@@ -48,8 +53,9 @@ def read(folder: Path) -> Read:
     path = folder / CONFIG
     values = read_json(path)
     shape, fields = shapes.named(values.get("model_type"), str(path)), Fields(path, values)
-    fields.only("auto_map", None)  # code of its own
-    fields.only("quantization_config", None)
+    for name, why in UNREADABLE.items():
+        if (value := fields.value(name)) is not None:
+            raise fields.wrong(name, value, why)
     try:
         model = shape.read(fields)
     except ConfigError as error:

@@ -146,6 +146,7 @@ FOREIGN = {
     "n_embd": ({"n_embd": -16}, ConfigError),
     "n_head": ({"n_head": 2**40}, ConfigError),
     "layer_norm_epsilon": ({"layer_norm_epsilon": 0}, ConfigError),
+    "initializer_range": ({"initializer_range": 10**400}, ConfigError),
     "vocab_size": ({"vocab_size": None}, ConfigError),
     "divisible": ({"n_head": 3}, ConfigError),
     "names 1000000000 layers": ({"n_layer": 10**9}, DataError),

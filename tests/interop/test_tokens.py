@@ -66,6 +66,18 @@ def test_a_tokenizer_json_reads_back_as_the_same_ids_and_ends(tokenizer, tmp_pat
     assert config.build(lambda: iter(())).hash == read.hash
 
 
+@pytest.mark.parametrize("tokenizer", ["bytes with bos", "characters", "sentencepiece"], indirect=True)
+def test_transformers_itself_reads_the_tokenizer(tokenizer, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    for name, content in tokens.files(tokenizer, (), context=64)[0].items():
+        (tmp_path / name).write_bytes(content)
+    made = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    assert made(TEXT)["input_ids"] == [*begin, *tokenizer.encode(TEXT).tolist()]
+    assert made.decode(made(TEXT)["input_ids"], skip_special_tokens=True) == TEXT
+    assert (made.bos_token_id, made.eos_token_id) == (tokenizer.bos_id, tokenizer.eos_id)
+
+
 def test_unknown_characters_are_refused_by_the_written_tokenizer_too():
     made = library.Tokenizer.from_str(tokens.files(learnt(Characters()), (), 64)[0]["tokenizer.json"].decode())
     with pytest.raises(Exception, match="UNK"):
