@@ -22,11 +22,11 @@ from gptjax.objectives.seq2seq import Seq2Seq, to_batch
     ids=["additive", "transformer"],
 )
 def test_attention_learns_to_copy_strings_that_it_has_not_seen(config):
-    model, steps = config.build(V, V), 250
+    model, steps = config.build(V, V), 300
     objective = Seq2Seq(tile_tokens="all").build(model, Bytes(bos=True).build(lambda: iter(())))
     optimizer = optax.adam(optax.linear_schedule(1.5e-2, 0.0, steps))
     generator = np.random.default_rng(1)
-    batches = [to_batch(rows_of(generator, 32)) for _ in range(steps)]
+    batches = [to_batch(rows_of(generator, 48)) for _ in range(steps)]
 
     @jax.jit
     def learnt(key, batches):
