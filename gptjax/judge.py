@@ -160,6 +160,15 @@ def text(source: str, found: trained.Trained, cache: Path) -> TokenSplit:
     return store.build(whole, found.tokenizer, cache).splits["train"][0]
 
 
+def _language_model(folder: Path, say: Say) -> trained.Trained:
+    """A run whose model reads and continues a text by itself; raises `ConfigError` for one that does something else."""
+    found = trained.load(folder, say)
+    if not isinstance(found.model, Model):
+        kind = type(found.run.model).__name__
+        raise ConfigError(f"RUN {folder}: a {kind} has no text to continue or score by itself; it needs a source")
+    return found
+
+
 class _Writer(NamedTuple):
     """What continues prompts."""
 
@@ -173,7 +182,7 @@ def _writer(folder: Path, say: Say) -> _Writer:
     if counted.holds(folder):
         counts = counted.load(folder)
         return _Writer(counts.tokenizer, counted.STEP, partial(counted.generate, counts))
-    found = trained.load(folder, say)
+    found = _language_model(folder, say)
     params = in_precision(found.params["model"], found.run.precision)
     eos_id = found.tokenizer.eos_id
     return _Writer(found.tokenizer, found.step, partial(generate, found.model, params, eos_id=eos_id))
@@ -209,7 +218,7 @@ def _encoded(tokenizer: Tokenizer, prompts: list[str]) -> list[np.ndarray]:
 
 def searched(folder: Path, prompt: str, max_tokens: int, how: Beam, say: Say) -> dict[str, Any]:
     """`gptjax sample --beams`: the hypotheses that a beam search ends with, the best first, with their nats."""
-    found = trained.load(folder, say)
+    found = _language_model(folder, say)
     if not found.model.causal:
         raise ConfigError("the model reads both sides of a token and cannot continue a text; search with a GPT")
     tokenizer, params = found.tokenizer, in_precision(found.params["model"], found.run.precision)
@@ -245,7 +254,7 @@ def surprisal(folder: Path, data: str, stride: int | None, cache: Path, say: Say
         nats_N = counted.nats(counts.model, split, counts.tokenizer.bos_id)
         about = counted.judge(counts.model, split, counts.tokenizer.bos_id) | {"step": counted.STEP}
         return _surprisal(counts.tokenizer, split, nats_N, about)
-    found = trained.load(folder, say)
+    found = _language_model(folder, say)
     run, context = found.run, found.model.context
     split = text(data, found, cache)
     stride = next(s for s in (stride, run.evaluation.stride, context) if s is not None)

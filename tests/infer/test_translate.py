@@ -6,13 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from gptjax import launch, trained
-from gptjax.config import Checkpoints, Corpus, Data, Evaluation, Run
+from gptjax import judge, launch, trained
+from gptjax.config import Checkpoints, ConfigError, Corpus, Data, Evaluation, Run
 from gptjax.data.errors import DataError
 from gptjax.data.stream import fingerprint, stream
 from gptjax.data.tokenizers import Bytes
 from gptjax.evals.translation import Translated, summary
 from gptjax.infer.beam import Beam
+from gptjax.infer.sample import Decoding
 from gptjax.infer.translate import as_source, looks, translate
 from gptjax.models.encoder_decoder_rnn import RecurrentTranslator
 from gptjax.objectives.forcing import LinearDecay
@@ -77,6 +78,18 @@ def test_where_a_trained_translator_looks_is_a_row_for_each_target_token(learnt)
     weights_TS = looks(learnt.model, learnt.params["model"], learnt.tokenizer, "he eat", "il mange")
     assert weights_TS.shape == (len("il mange") + 1, len(as_source(learnt.tokenizer, "he eat"))) == (9, 7)
     np.testing.assert_allclose(weights_TS.sum(1), 1, rtol=1e-5)
+
+
+def test_a_translator_is_asked_for_no_continuation_and_no_surprisal(learnt, tmp_path):
+    folder = learnt.folder
+    (tmp_path / "text.txt").write_text("one two")
+    for asked in (
+        lambda: judge.continued(folder, ["one"], 4, Decoding(), 0, print),
+        lambda: judge.searched(folder, "one", 4, Beam(2), print),
+        lambda: judge.surprisal(folder, str(tmp_path / "text.txt"), None, tmp_path, print),
+    ):
+        with pytest.raises(ConfigError, match="RecurrentTranslator has no text to continue"):
+            asked()
 
 
 def test_a_text_beyond_the_context_is_refused(learnt):
