@@ -40,6 +40,7 @@ def test_an_imported_run_is_the_one_that_was_exported(exported, tmp_path):
     before, after = exported.params["model"], found.params["model"]
     assert after["embed"]["tokens"].shape == before["embed"]["tokens"].shape
     np.testing.assert_array_equal(after["embed"]["tokens"][:size], before["embed"]["tokens"][:size])
+    assert not np.any(after["embed"]["tokens"][size:])
     for x, y in zip(jax.tree.leaves(before["blocks"]), jax.tree.leaves(after["blocks"]), strict=True):
         np.testing.assert_array_equal(x, y)
 

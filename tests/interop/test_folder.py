@@ -194,6 +194,12 @@ def test_a_llama_that_has_no_like_here_is_refused(changes, tmp_path):
         folders.read(edited(tmp_path / "out", **changes))
 
 
+@pytest.mark.parametrize("other", ["rope_theta", "rope_parameters"])
+def test_the_rotary_base_is_read_where_either_version_writes_it(other, tmp_path):
+    folders.write(made(LLAMA, tmp_path / "run"), tmp_path / "out", quiet)
+    assert folders.read(edited(tmp_path / "out", **{other: None})).model.rope_theta == LLAMA.rope_theta == 500.0
+
+
 def test_old_files_without_prefix_and_with_masks_are_read(exported):
     def old(tensors):
         for name in list(tensors):
