@@ -28,7 +28,6 @@ from typing import Literal
 from finetune import sst2
 from rich.console import Console
 from rich.table import Table
-from sst2_transfer import accuracy
 
 from gptjax import launch
 from gptjax.cli import default_cache, guarded, say
@@ -127,7 +126,7 @@ def main(wikitext: Path, sst2_folder: Path, out: Path, seeds: int) -> None:
         folder = out / f"{name}-{start.replace(' ', '_')}-{rate}-{seed}"
         run = tuned(out / name, sst2_folder, MODELS[name], start, rate, seed)
         launch.launch(run, folder, cache, say)
-        return accuracy(folder)
+        return judged(folder)["accuracy"]
 
     table = Table("row", "rate", "SST-2 accuracy, mean", "standard error", "each seed", title=title)
     found = {}
