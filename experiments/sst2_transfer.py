@@ -74,4 +74,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs and table.json")
     parser.add_argument("--seeds", type=int, default=5, help="fine-tunings of each row, 2 at least")
     asked = parser.parse_args()
+    if asked.seeds < 2:
+        parser.error(f"--seeds {asked.seeds}: two at least, for a standard error")
     sys.exit(guarded(lambda: main(asked.wikitext, asked.sst2, asked.out, asked.seeds)))

@@ -1,7 +1,9 @@
 """Does attention help a recurrent translator, and does it matter what the decoder reads in training? English to French.
 
 Command      python experiments/translation.py --data fra-eng.zip --out runs/translation [--rows additive transformer]
-             gptjax train experiments/translation.py:additive --data fra-eng.zip --out RUN        one row by itself
+             gptjax train experiments/translation.py:additive --data fra-eng.zip --out RUN        one model by itself,
+             on all pairs alike
+Needs        pip install 'gptjax[lineage]' (sacrebleu)
 Cost         about 5 minutes a row on one free CPU core
 Expected     beam 4, seed 0, BLEU (chrF) of 4,924 held-out sentences, and of the 305 of them with more than ten words:
                  no_attention          7.5 (22.7)      4.3 (18.9)
@@ -185,6 +187,7 @@ def show(found: dict[str, dict[str, Any]], score: str) -> None:
     """One score of all rows, greedy / beam 4, over all sentences and by the length of the source."""
     lengths = ["all", *(name for name, _, _ in translation.BUCKETS)]
     first = next(iter(found.values()))["greedy"]
+    lengths = [name for name in lengths if name in first]
     heads = (f"{name} ({first[name]['sentences']:,})" for name in lengths)
     table = Table("row", "parameters", *heads, title=f"{score}, greedy / beam 4, by words of the source")
     for row, scores in found.items():

@@ -89,12 +89,21 @@ def configuration(text: str) -> Run | Counting:
     module = load_file(Path(path))
     made = getattr(module, name, None)
     if made is None:
-        names = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__]
+        own = {n: f for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__}
+        names = [n for n, f in own.items() if not n.startswith("_") and not _needed(f)]
         raise ConfigError(f"target {text}: {path} has no {name}{nearest(name, names)}; it has {', '.join(names)}")
+    if callable(made) and (needed := _needed(made)):
+        raise ConfigError(f"target {text}: {name} needs arguments ({', '.join(needed)}); its file says how it is run")
     run = made() if callable(made) else made
     if not isinstance(run, Run | Counting):
         raise ConfigError(f"target {text}: gives a {type(run).__name__}, not a Run")
     return run
+
+
+def _needed(function: Any) -> list[str]:
+    """Arguments that a function must be given."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
 
 def target(text: str) -> Run:

@@ -146,6 +146,9 @@ class Sources(typing.NamedTuple):
 class ObjectiveConfig(Config):
     """What is learnt; subclasses build the loss and find the rows."""
 
+    FITTED: ClassVar[bool] = False
+    """Whether held-out rows are made with statistics of the training text (thinning, document frequencies)."""
+
     def texts(self, data: Data, splits: tuple[str, ...]) -> Iterator[str]:
         """The text of these splits, for a tokenizer to learn from."""
         raise NotImplementedError

@@ -70,7 +70,8 @@ def _evaluator(
     if sources.split is not None and model.causal:
         apart, how = run.data.packing == "documents", replace(run.evaluation, rows=rows)
         if how.state == "carried":
-            return carried.evaluator(model, sources.split, how, apart, place, fetch, bos_id)
+            # As many parts as the run says, on any mesh: they are what the number depends on.
+            return carried.evaluator(model, sources.split, run.evaluation, apart, place, fetch, bos_id)
         return likelihood.evaluator(model, sources.split, model.context, how, apart, place, fetch, bos_id)
     if sources.validation is None:
         return None
@@ -132,8 +133,11 @@ def held_out(
 def _pseudo_likelihood(found: trained.Trained, split: TokenSplit, say: Say) -> dict[str, float]:
     say(f"pseudo-perplexity: the first {min(PSEUDO_TOKENS, len(split.tokens)):,} of {len(split.tokens):,} tokens")
     params, ids = in_precision(found.params["model"], found.run.precision), masked.marks(found.tokenizer)
-    nats_N = pseudo.token_nats(found.model, params, split.tokens[:PSEUDO_TOKENS], ids, found.run.evaluation.rows)
-    return pseudo.summary(nats_N)
+    tokens_N = np.asarray(split.tokens[:PSEUDO_TOKENS])
+    nats_N = pseudo.token_nats(found.model, params, tokens_N, ids, found.run.evaluation.rows)
+    # Ends of documents were never hidden in training, so the model was never asked for them.
+    ends = [id for id in (found.tokenizer.bos_id, found.tokenizer.eos_id) if id is not None]
+    return pseudo.summary(nats_N[~np.isin(tokens_N, ends)])
 
 
 def _judged_by(found: trained.Trained, data: str | None, cache: Path) -> Sources:
@@ -149,6 +153,8 @@ def _judged_by(found: trained.Trained, data: str | None, cache: Path) -> Sources
         split = text(data, found, cache)
         rows, notes = run.objective.judged(split, tokenizer, context, run.data.packing == "documents")
         return Sources((), (), rows, split, "", notes)
+    if run.objective.FITTED:
+        return run.objective.sources(replace(run.data, validation=data), tokenizer, context, run.seed, cache)
     alone = Data(corpora=(Corpus(examples.held_out(data)),), validation_fraction=0.0)
     sources = run.objective.sources(alone, tokenizer, context, run.seed, cache)
     return sources._replace(validation=sources.train[0])

@@ -166,7 +166,7 @@ def head(config: Bert, vocab_size: int, params: Params, features: jax.Array, dty
 
 
 def next_sentence(params: Params, features_BTD: jax.Array) -> jax.Array:
-    """logits_B2, float32: whether a row's second text is any other text (0) or follows the first (1).
+    """logits_B2, float32: whether a row's second text follows the first (0, as released) or is any other (1).
 
     A linear unit for each on the pooled row, tanh of a linear layer over the first token's features.
     """

@@ -1,7 +1,7 @@
 """Static word vectors: each token of the vocabulary has one vector, whatever stands around it.
 
-Parameters: embed/tokens [V, D], the name that other families give their token embedding, so that they can start from
-these vectors (`init`, `transfer="embeddings"`). (Mikolov et al., arXiv 1301.3781.)
+Parameters: embed/tokens [V, D], the name that other families give their token embedding. (Mikolov et al., arXiv
+1301.3781.)
 """
 
 from dataclasses import dataclass

@@ -17,6 +17,7 @@ import numpy as np
 
 from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
 from gptjax.objectives import examples
+from gptjax.objectives.causal import require_language_model
 from gptjax.objectives.loss import token_nats, weighted
 from gptjax.objectives.task import Example
 from gptjax.objectives.tasks import Classification
@@ -50,6 +51,8 @@ class Bag(ObjectiveConfig):
 
     Without a hidden layer its width is the number of labels (softmax regression), or 1 for two labels (logistic).
     """
+
+    FITTED = True
 
     text: str = "sentence"
     """Column of the text; a dot reaches into a nested field."""
@@ -87,6 +90,7 @@ class Bag(ObjectiveConfig):
 
     def build(self, model: Model, tokenizer: Any) -> Objective:
         """The objective; raises `ConfigError` where the vectors' width cannot be the scores of the labels."""
+        require_language_model(self, model)
         C = len(self.labels)
         shape = jax.eval_shape(model.init, jax.random.key(0))["embed"]["tokens"].shape
         width = shape[1]

@@ -36,6 +36,7 @@ class Causal(ObjectiveConfig):
 
     def build(self, model: Model, tokenizer: Any) -> Objective:
         """The objective; its metric "nats" is the plain negative log-likelihood beside the regularised loss."""
+        require_language_model(self, model)
         return next_token(model, self.tile_tokens, Regular(self.z_loss, self.label_smoothing))
 
     def texts(self, data: Data, splits: tuple[str, ...]) -> Iterator[str]:
@@ -59,6 +60,12 @@ class Causal(ObjectiveConfig):
         weights = tuple(corpus.weight for corpus in data.corpora)
         held_out = joined(tokens.splits.get("validation", []))
         return Sources(tuple(rows), weights, None, held_out, tokens.identity, tuple(notes))
+
+
+def require_language_model(config: ObjectiveConfig, model: Model) -> None:
+    """Raise `ConfigError` for what has no features of a text by itself, such as a translator."""
+    what = "needs a model that reads a text by itself, and this one turns one text into another"
+    config.require(isinstance(model, Model), f"{type(config).__name__} {what}; take objectives.seq2seq for it")
 
 
 def require_tile(config: ObjectiveConfig, tile_tokens: TileTokens) -> None:
@@ -108,6 +115,8 @@ def over_features(model: Model, nats: Nats) -> Objective:
         return sums(own, features_BTD, batch, key)
 
     def carried(params: Params, batch: Batch, key: Key | None, carry: Any) -> tuple[jax.Array, jax.Array, Metrics, Any]:
+        if batch.segments is not None:
+            raise ConfigError("data.order='running' carries a state through running text; these rows hold documents")
         own, continues_B = params["model"], jnp.asarray(batch.positions)[:, 0] > 0
         before = jax.tree.map(lambda x: jnp.where(continues_B.reshape(-1, *[1] * (x.ndim - 1)), x, 0), carry)
         features_BTD, after = model.extend(own, batch.inputs, before, key=key)

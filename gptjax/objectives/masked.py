@@ -18,7 +18,7 @@ from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
 from gptjax.data import corpora, store
 from gptjax.data.shards import told
 from gptjax.models.bidirectional import next_sentence
-from gptjax.objectives.causal import joined, require_tile
+from gptjax.objectives.causal import joined, require_language_model, require_tile
 from gptjax.objectives.head import TileTokens, weighted_nats
 from gptjax.objectives.loss import token_nats, weighted
 from gptjax.objectives.masked_text import Layout, Marks, MaskedBatch, row_source
@@ -52,6 +52,7 @@ class Masked(ObjectiveConfig):
 
     def build(self, model: Model, tokenizer: Any) -> Objective:
         """The objective of `MaskedBatch`; raises `ConfigError` for a model that does not read both sides."""
+        require_language_model(self, model)
         if model.causal:
             raise ConfigError("Masked asks what stands between tokens, and this model reads one side; use models.bert")
         return objective(model, marks(tokenizer), self.next_sentence_weight, self.tile_tokens)
@@ -120,10 +121,11 @@ def objective(model: Model, ids: Marks, next_sentence_weight: float, tile_tokens
             metrics["masked_accuracy"] = (weighted(weights_BK, hits_BK), count)
         if next_sentence_weight:
             logits_B2, hidden_B = next_sentence(own, features_BTD), jnp.sum(weights_BK, axis=1)
-            nats_B, real_B = token_nats(logits_B2, batch.follows), (hidden_B > 0).astype(jnp.float32)
+            answer_B = 1 - jnp.asarray(batch.follows)
+            nats_B, real_B = token_nats(logits_B2, answer_B), (hidden_B > 0).astype(jnp.float32)
             total = total + next_sentence_weight * weighted(hidden_B, nats_B)
             metrics["next_sentence_nats"] = (weighted(real_B, nats_B), jnp.sum(real_B))
-            metrics["next_sentence_accuracy"] = (weighted(real_B, _hits(logits_B2, batch.follows)), jnp.sum(real_B))
+            metrics["next_sentence_accuracy"] = (weighted(real_B, _hits(logits_B2, answer_B)), jnp.sum(real_B))
         return total, count, metrics
 
     return Objective(init, lambda rows: rows, loss)

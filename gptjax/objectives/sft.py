@@ -12,7 +12,7 @@ from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
 from gptjax.data import packing
 from gptjax.data.errors import DataError
 from gptjax.objectives import examples
-from gptjax.objectives.causal import next_token, require_tile
+from gptjax.objectives.causal import next_token, require_language_model, require_tile
 from gptjax.objectives.examples import Record, at, shown, text_at
 from gptjax.objectives.head import TileTokens
 from gptjax.types import Model, Objective, RowSource
@@ -52,8 +52,9 @@ class SFT(ObjectiveConfig):
         require_tile(self, self.tile_tokens)
 
     def build(self, model: Model, tokenizer: Any) -> Objective:
-        """The objective; weights of the batch are 1 on answers and 0 elsewhere."""
-        return next_token(model, self.tile_tokens)
+        """The objective; weights of the batch are 1 on answers and 0 elsewhere. No example continues another."""
+        require_language_model(self, model)
+        return next_token(model, self.tile_tokens)._replace(carried=None)
 
     def texts(self, data: Data, splits: tuple[str, ...]) -> Iterator[str]:
         """The examples of these splits as they are read, prompts and answers."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
 from gptjax.objectives import examples, task_loss, task_text
+from gptjax.objectives.causal import require_language_model
 from gptjax.objectives.examples import Record
 from gptjax.objectives.task_loss import Pool, Question
 from gptjax.objectives.task_text import Ids, Specials, TaskBatch
@@ -71,6 +72,7 @@ class Task(ObjectiveConfig):
 
     def build(self, model: Model, tokenizer: Any) -> Objective:
         """The objective; `model.vocab_size` must have room for the three specials."""
+        require_language_model(self, model)
         needed = tokenizer.vocab_size + len(self.specials())
         if model.vocab_size != needed:
             raise ConfigError(

@@ -26,7 +26,7 @@ from gptjax.data.errors import DataError
 from gptjax.data.shards import told
 from gptjax.models.embed import look_up
 from gptjax.objectives import nearby
-from gptjax.objectives.causal import unknown_notes
+from gptjax.objectives.causal import require_language_model, unknown_notes
 from gptjax.objectives.nearby import Nearby
 from gptjax.types import Array, Key, Metrics, Model, Objective, Params
 
@@ -34,6 +34,8 @@ from gptjax.types import Array, Key, Metrics, Model, Objective, Params
 @dataclass(frozen=True)
 class Word2Vec(ObjectiveConfig):
     """Skip-gram or CBOW with negative sampling, subsampling of frequent words and windows of random reach."""
+
+    FITTED = True
 
     predict: Literal["around", "centre"] = "around"
     """The words around a centre from it (skip-gram), or the centre from the mean of those around it (CBOW)."""
@@ -59,6 +61,7 @@ class Word2Vec(ObjectiveConfig):
 
     def build(self, model: Model, tokenizer: Any) -> Objective:
         """The objective; the context vectors y, which start at 0, are its own parameter `contexts`."""
+        require_language_model(self, model)
         summed = around_loss if self.predict == "around" else centre_loss
 
         def init(key: Key) -> Params:
@@ -97,7 +100,9 @@ class Word2Vec(ObjectiveConfig):
                 raise DataError(
                     f"{name}: no two of its words are in the vocabulary; give more text, or lower min_count"
                 )
-            how = nearby.Reading(shares_V, cdf_V, context, self.window, self.shared, (seed, number))
+            # Held-out rows are the same whatever the run's seed, so that runs can be compared.
+            key = (seed if number < len(data.corpora) else 0, number)
+            how = nearby.Reading(shares_V, cdf_V, context, self.window, self.shared, key)
             rows.append(nearby.rows(text, how))
             stay = int(nearby.quotas(text.tokens_N, shares_V)[1].sum())
             notes.append(f"{name}: {stay:,} of {len(text.tokens_N):,} words stay an epoch, in {rows[-1].rows:,} rows")
