@@ -31,7 +31,7 @@ def as_source(tokenizer: Any, text: str) -> np.ndarray:
 
 
 def looks(translator: Any, params: Params, tokenizer: Any, source: str, target: str) -> np.ndarray:
-    """weights_TS: where a translator looks in a source as it predicts each token of a target, as far as a row reaches."""
+    """weights_TS: where a translator looks in a source as it predicts each target token, as far as a row reaches."""
     source_1S, ids = as_source(tokenizer, source)[None], tokenizer.encode(target)[: translator.context - 1]
     inputs_1T = np.append(tokenizer.bos_id, ids)[None].astype(np.int32)
 
