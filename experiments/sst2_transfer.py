@@ -2,14 +2,15 @@
 
 Command      python experiments/sst2_transfer.py --wikitext wikitext-2 --sst2 SST-2 --out runs/transfer [--seeds 5]
 Cost         under 20 minutes on two CPU cores for five seeds; with the --out of `bert.py` its runs are not made again
-Expected     EXPECTED
+Expected     accuracy on all of the development set, mean of seeds 1 to 3 and its standard error: pretrained 0.719 +-
+             0.005 (0.714 0.714 0.729), from scratch 0.689 +- 0.006 (0.692 0.698 0.678); the third row was not run
 Data         wikitext-2 holds train.txt and valid.txt (Hugging Face: Salesforce/wikitext, wikitext-2-v1), SST-2 holds
              train.tsv and dev.tsv (nyu-mll/glue, sst2)
 
 All rows get the same fine-tuning, `bert.py`'s: the same 6,400 of 67,349 examples in the same order, 200 updates, a head
-on the mean of all tokens' vectors; pretraining is 4.1M tokens of WikiText-2 in lower case. Each row has its own best
-learning rate of 2e-3 and 5e-3 with seed 0, which is left out of the table. The last row adds GPT-1's auxiliary
-language-model loss.
+on the mean of all tokens' vectors; pretraining is 4.1M tokens of WikiText-2 in lower case. The first two rows
+have the best of 2e-3 and 5e-3 for each with seed 0, which is left out of the table. The last row adds GPT-1's auxiliary
+language-model loss, at the first row's rate.
 
 Where no clear gain was found: a head on the last token, and cased text. A GPT of 4 layers of 192 then gave 0.677 both
 ways after 150 updates (three seeds), and in some twenty single trials of 200 to 800 updates, AdamW and Muon, the best

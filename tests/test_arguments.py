@@ -55,3 +55,12 @@ def test_an_option_given_twice_is_refused(tmp_path, words, again):
     with pytest.raises(ConfigError, match=f"{again} is given twice"):
         train([SMALL, "--out", str(tmp_path / "run"), *words])
     assert arguments.repeated([SMALL, "--data", "a", "b", "--steps", "3"]) is None
+
+
+def test_a_target_that_must_be_given_something_is_refused(tmp_path):
+    path = tmp_path / "needs.py"
+    path.write_text("def run(folder, *, rate):\n    pass\n\n\ndef other(x=1):\n    pass\n")
+    with pytest.raises(ConfigError, match=r"run needs arguments \(folder, rate\)"):
+        arguments.configuration(f"{path}:run")
+    with pytest.raises(ConfigError, match=r"it has other$"):
+        arguments.configuration(f"{path}:rum")

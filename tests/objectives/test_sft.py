@@ -8,7 +8,13 @@ import pytest
 from gptjax.config import ConfigError, Corpus, Data
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizers import Bytes
+from gptjax.models.encoder_decoder_rnn import RecurrentTranslator
+from gptjax.models.recurrent import Recurrent
+from gptjax.objectives.causal import Causal
+from gptjax.objectives.masked import Masked
 from gptjax.objectives.sft import SFT, Piece, tokenized
+from gptjax.objectives.tasks import Classification
+from gptjax.objectives.word2vec import Word2Vec
 
 CHAT = [
     {"role": "user", "content": "Two and two?"},
@@ -166,3 +172,14 @@ def test_published_instruction_sets_are_read_whole(shared, tokenizer, tmp_path):
     expected = [sum(len(record["output"].encode()) + 1 for record in records[0])]
     expected.append(sum(len(i["output"].encode()) + 1 for record in records[1] for i in record["instances"]))
     assert counted == expected
+
+
+def test_no_example_goes_on_from_another_and_no_translator_is_asked():
+    tokenizer = Bytes().build(lambda: iter(()))
+    recurrent = Recurrent(layers=1, width=8, embed_width=8).build(258, 258)
+    assert Causal().build(recurrent, tokenizer).carried is not None
+    assert SFT().build(recurrent, tokenizer).carried is None
+    translator = RecurrentTranslator(width=8).build(258, 258)
+    for objective in (SFT(), Causal(), Masked(), Classification(), Word2Vec()):
+        with pytest.raises(ConfigError, match="turns one text into another"):
+            objective.build(translator, tokenizer)
