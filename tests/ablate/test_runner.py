@@ -159,7 +159,7 @@ def test_an_experiment_that_is_none_is_one_clear_line(tmp_path, capfd):
 
 def test_a_metric_that_no_evaluation_has_is_named(corpus, tmp_path):
     found = experiment.read(FILE, [str(corpus)])._replace(metric="accuracy")
-    with pytest.raises(ValueError, match="row trigram has no metric 'accuracy'; it has tokens, nats_per_token"):
+    with pytest.raises(ValueError, match="row trigram has no finite metric 'accuracy'; it has tokens, nats_per_token"):
         runner.run(found, 1, tmp_path, tmp_path / "cache", ["trigram"], (), print)
 
 
