@@ -143,13 +143,19 @@ def main(wikitext: Path, sst2_folder: Path, out: Path, seeds: int) -> None:
     Console().print(table)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command_line(head: str | None, seeds: int) -> argparse.Namespace:
+    """What an experiment on SST-2 is asked for: wikitext, sst2, out, and so many seeds unless it says otherwise."""
+    parser = argparse.ArgumentParser(description=head, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wikitext", type=Path, required=True, help="folder with train.txt and valid.txt")
     parser.add_argument("--sst2", type=Path, required=True, help="folder with train.tsv and dev.tsv")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs and table.json")
-    parser.add_argument("--seeds", type=int, default=3, help="fine-tunings of each row, 2 at least")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs and their table")
+    parser.add_argument("--seeds", type=int, default=seeds, help="fine-tunings of each row, 2 at least")
     asked = parser.parse_args()
     if asked.seeds < 2:
         parser.error(f"--seeds {asked.seeds}: two at least, for a standard error")
+    return asked
+
+
+if __name__ == "__main__":
+    asked = command_line(__doc__, seeds=3)
     sys.exit(guarded(lambda: main(asked.wikitext, asked.sst2, asked.out, asked.seeds)))

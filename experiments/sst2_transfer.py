@@ -17,14 +17,13 @@ ways after 150 updates (three seeds), and in some twenty single trials of 200 to
 pretrained one reached 0.79 and the best untrained one 0.78.
 """
 
-import argparse
 import math
 import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from bert import GPT_, gpt, judged, lower_cased, tuned
+from bert import GPT_, command_line, gpt, judged, lower_cased, tuned
 from rich.console import Console
 from rich.table import Table
 
@@ -69,12 +68,5 @@ def main(wikitext: Path, sst2_folder: Path, out: Path, seeds: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wikitext", type=Path, required=True, help="folder with train.txt and valid.txt")
-    parser.add_argument("--sst2", type=Path, required=True, help="folder with train.tsv and dev.tsv")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs and table.json")
-    parser.add_argument("--seeds", type=int, default=5, help="fine-tunings of each row, 2 at least")
-    asked = parser.parse_args()
-    if asked.seeds < 2:
-        parser.error(f"--seeds {asked.seeds}: two at least, for a standard error")
+    asked = command_line(__doc__, seeds=5)
     sys.exit(guarded(lambda: main(asked.wikitext, asked.sst2, asked.out, asked.seeds)))

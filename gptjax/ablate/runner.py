@@ -56,14 +56,16 @@ def run(
         if row is not None:
             budgeted[name] = row
     todo = [job for job in jobs(budgeted, only or range(seeds), out) if job.name in rows]
+    known: dict[Path, Outcome] = {}
     for number, job in enumerate(todo, start=1):
         if outcome.finished(job.folder, job.row):
             continue
         say(f"run {number} of {len(todo)}: {job.name}" + ("" if job.seed is None else f", seed {job.seed}"))
         _run(job, cache, say)
-        _check_metric(experiment, job)
-        write(experiment, budgeted, seeds, out)
-    return write(experiment, budgeted, seeds, out)
+        known[job.folder] = outcome.read(job.folder, job.row)
+        _check_metric(experiment, job, known[job.folder])
+        write(experiment, budgeted, seeds, out, known)
+    return write(experiment, budgeted, seeds, out, known)
 
 
 def jobs(rows: dict[str, Row], seeds: Sequence[int], out: Path) -> list[Job]:
@@ -123,20 +125,26 @@ def _lasting(experiment: Experiment, name: str, row: Run, steps: int) -> Run:
         raise ConfigError(f"{experiment.path}: row {name}, {steps} updates by its budget: {error}") from None
 
 
-def _check_metric(experiment: Experiment, job: Job) -> None:
-    found = outcome.read(job.folder, job.row)
+def _check_metric(experiment: Experiment, job: Job, found: Outcome) -> None:
     if experiment.metric not in found.metrics and found.failure is None:
         there = ", ".join(found.metrics) or "none: nothing is held out"
         what = f"row {job.name} has no finite metric {experiment.metric!r}"
         raise ConfigError(f"{experiment.path}: {what}; it has {there}")
 
 
-def write(experiment: Experiment, rows: dict[str, Row], seeds: int, out: Path) -> dict[str, Any]:
-    """Write `table.json`, `table.md` and `report.html` of all that is finished; gives the first."""
+def write(
+    experiment: Experiment, rows: dict[str, Row], seeds: int, out: Path, known: dict[Path, Outcome]
+) -> dict[str, Any]:
+    """Write `table.json`, `table.md` and `report.html` of all that is finished; gives the first.
+
+    What is read of a run folder is put into `known`, and not read again: a finished run does not change.
+    """
     outcomes: dict[str, list[Outcome]] = {name: [] for name in experiment.rows}
     for job in jobs(rows, range(seeds), out):
-        if outcome.finished(job.folder, job.row):
-            outcomes[job.name].append(outcome.read(job.folder, job.row))
+        if job.folder not in known and outcome.finished(job.folder, job.row):
+            known[job.folder] = outcome.read(job.folder, job.row)
+        if job.folder in known:
+            outcomes[job.name].append(known[job.folder])
     result = {
         "experiment": experiment.path.stem,
         "metric": experiment.metric,

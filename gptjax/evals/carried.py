@@ -16,6 +16,7 @@ from gptjax.config import ConfigError, Evaluation
 from gptjax.data.errors import DataError
 from gptjax.evals.likelihood import feature_nats, given, head, summary
 from gptjax.evals.sweep import Between, Evaluator, Fetch, Place, nothing
+from gptjax.evals.windows import require_known
 from gptjax.types import Cache, Model, Params, TokenSplit
 
 
@@ -67,12 +68,7 @@ def _checked(model: Model, tokens: np.ndarray) -> np.ndarray:
         raise ConfigError("evaluation.state='carried' needs a recurrent model; judge this one with state='fresh'")
     if not len(tokens_N):
         raise DataError("the split to judge has no tokens; give it some text")
-    if tokens_N.max() >= model.vocab_size:
-        worst = int(np.argmax(tokens_N >= model.vocab_size))
-        raise DataError(
-            f"token {worst} has id {tokens_N[worst]}, but the model's vocabulary has {model.vocab_size} ids; "
-            "encode the text with the model's own tokenizer"
-        )
+    require_known(tokens_N, model.vocab_size)
     return tokens_N
 
 

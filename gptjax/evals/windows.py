@@ -88,16 +88,21 @@ def lay(windows: Windows, chosen: slice, first: int, tokens: np.ndarray, rows: i
     columns = (column[chosen].tolist() for column in windows[:5])
     for number, (start, length, _, row, column) in enumerate(zip(*columns, strict=True), 1):
         text = tokens[start : start + length + 1]
-        if text.max() >= vocab_size:
-            worst = int(np.argmax(text >= vocab_size))
-            raise DataError(
-                f"token {start + worst} has id {text[worst]}, but the model's vocabulary has {vocab_size} ids; "
-                "encode the text with the model's own tokenizer"
-            )
+        require_known(text, vocab_size, start)
         here = arrays[:, row - first, column : column + length]
         here[0], here[1], here[2], here[3] = text[:-1], text[1:], number, np.arange(length)
     inputs_BT, targets_BT, segments_BT, positions_BT = arrays
     return (inputs_BT, targets_BT, segments_BT, positions_BT) if windows.shared else (inputs_BT, targets_BT, None, None)
+
+
+def require_known(tokens: np.ndarray, vocab_size: int, first: int = 0) -> None:
+    """Raise `DataError` for an id that is not below `vocab_size`; `first` is where these tokens stand in the text."""
+    if tokens.max() >= vocab_size:
+        worst = int(np.argmax(tokens >= vocab_size))
+        raise DataError(
+            f"token {first + worst} has id {tokens[worst]}, but the model's vocabulary has {vocab_size} ids; "
+            "encode the text with the model's own tokenizer"
+        )
 
 
 def gather(windows: Windows, chosen: slice, values_BT: np.ndarray, first: int, values_N: np.ndarray) -> None:

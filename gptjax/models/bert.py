@@ -14,7 +14,7 @@ import numpy as np
 
 from gptjax.attention import Call, Implementation, Visible, choose
 from gptjax.config import ConfigError, ModelConfig
-from gptjax.models import bidirectional
+from gptjax.models import bidirectional, readout
 from gptjax.models.stack import Remat
 from gptjax.types import Array, Model, Params, Place
 
@@ -54,10 +54,7 @@ class Bert(ModelConfig):
 
     def build(self, vocab_size: int, padded_vocab_size: int, place: Place | None = None) -> Model:
         """The pure functions; `features` takes `types_BT` too, `cache` and `extend` raise `ConfigError`."""
-        self.require(
-            0 < vocab_size <= padded_vocab_size,
-            f"vocab_size={vocab_size} must be positive and at most padded_vocab_size={padded_vocab_size}",
-        )
+        readout.require_vocabulary(self, vocab_size, padded_vocab_size)
         features = partial(bidirectional.features, self, place=place)
         head = partial(bidirectional.head, self, vocab_size)
         return Model(
@@ -87,8 +84,7 @@ class Bert(ModelConfig):
 
     def parameter_count(self, vocab_size: int) -> int:
         """Number of trained scalars, embeddings, pooler and both heads included."""
-        shapes = jax.eval_shape(partial(bidirectional.init, self, vocab_size), jax.random.key(0))
-        return sum(x.size for x in jax.tree.leaves(shapes))
+        return readout.parameter_count(partial(bidirectional.init, self, vocab_size))
 
     def flops_per_token(self, vocab_size: int, tokens: int) -> tuple[float, float]:
         """6 N + 12 L T D, twice: without a causal mask the whole attention square is needed.

@@ -15,6 +15,7 @@ from gptjax.config import ConfigError
 from gptjax.models.block import Attention, Block
 from gptjax.models.embed import look_up
 from gptjax.models.layers import ACTIVATIONS, LayerNorm, Linear, Mlp, product, subkey
+from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through
 from gptjax.types import Array, Key, Params, Place
 
@@ -159,10 +160,7 @@ def head(config: Bert, vocab_size: int, params: Params, features: jax.Array, dty
     h = _run(_norm(config), params["head"]["norm"], h)
     kernel_DV = params["embed"]["tokens"].T.astype(h.dtype)
     logits = product(h.reshape(-1, config.width), kernel_DV, dtype) + params["head"]["bias"].astype(dtype)
-    padded = logits.shape[-1]
-    if vocab_size < padded:
-        logits = jnp.where(jnp.arange(padded) < vocab_size, logits, -jnp.inf)
-    return logits.reshape(*features.shape[:-1], padded)
+    return unpadded(logits, vocab_size).reshape(*features.shape[:-1], -1)
 
 
 def next_sentence(params: Params, features_BTD: jax.Array) -> jax.Array:

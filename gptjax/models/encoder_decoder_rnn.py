@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from gptjax.attention.dropout import drop
 from gptjax.config import ModelConfig
-from gptjax.models import gru, seq2seq
+from gptjax.models import gru, readout, seq2seq
 from gptjax.models.layers import Linear, subkey
 from gptjax.models.seq2seq import Translator
 from gptjax.types import Key, Params, Place
@@ -52,7 +52,7 @@ class RecurrentTranslator(ModelConfig):
             init=partial(init, self, padded_vocab_size),
             encode=partial(encode, self),
             decode=partial(decode, self),
-            head=partial(seq2seq.head, vocab_size),
+            head=partial(readout.head, True, vocab_size),
             start=lambda params, memory, length: memory.first_BD,
             extend=partial(extend, self),
             attention=None if self.attention == "none" else partial(attention, self),
@@ -62,8 +62,7 @@ class RecurrentTranslator(ModelConfig):
 
     def parameter_count(self, vocab_size: int) -> int:
         """Number of trained scalars, embeddings included."""
-        shapes = jax.eval_shape(partial(init, self, vocab_size), jax.random.key(0))
-        return sum(x.size for x in jax.tree.leaves(shapes))
+        return readout.parameter_count(partial(init, self, vocab_size))
 
     def flops_per_token(self, vocab_size: int, tokens: int) -> tuple[float, float]:
         """6 N a target token with a source token beside it, and the scores; nothing is masked, so both are the same."""

@@ -9,11 +9,9 @@ Parameters: embed/tokens [V, D]; encoder/0/... and decoder/0/..., layer by layer
 from dataclasses import dataclass, replace
 from functools import partial
 
-import jax
-
 from gptjax.attention import Call, Implementation, Visible, choose
 from gptjax.config import ModelConfig
-from gptjax.models import seq2seq, stacks
+from gptjax.models import readout, stacks
 from gptjax.models.seq2seq import Translator
 from gptjax.types import Place
 
@@ -52,7 +50,7 @@ class TransformerTranslator(ModelConfig):
             init=partial(stacks.init, self, padded_vocab_size),
             encode=partial(stacks.encode, self, parts),
             decode=partial(stacks.decode, self, parts),
-            head=partial(seq2seq.head, vocab_size),
+            head=partial(readout.head, True, vocab_size),
             start=partial(stacks.start, self),
             extend=partial(stacks.extend, self, token_by_token),
             attention=partial(stacks.attention, self, parts),
@@ -68,8 +66,7 @@ class TransformerTranslator(ModelConfig):
 
     def parameter_count(self, vocab_size: int) -> int:
         """Number of trained scalars, embeddings included."""
-        shapes = jax.eval_shape(partial(stacks.init, self, vocab_size), jax.random.key(0))
-        return sum(x.size for x in jax.tree.leaves(shapes))
+        return readout.parameter_count(partial(stacks.init, self, vocab_size))
 
     def flops_per_token(self, vocab_size: int, tokens: int) -> tuple[float, float]:
         """6 N a target token with a source token beside it, and the scores of three attentions, one of them causal."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from gptjax.attention import Call, Implementation, Visible, choose
 from gptjax.config import ModelConfig
-from gptjax.models import decoder
+from gptjax.models import decoder, readout
 from gptjax.models.stack import Remat
 from gptjax.types import Array, Model, Params, Place
 
@@ -101,10 +101,7 @@ class GPT(ModelConfig):
 
     def build(self, vocab_size: int, padded_vocab_size: int, place: Place | None = None) -> Model:
         """The pure functions; parameters are float32, stacked over layers."""
-        self.require(
-            0 < vocab_size <= padded_vocab_size,
-            f"vocab_size={vocab_size} must be positive and at most padded_vocab_size={padded_vocab_size}",
-        )
+        readout.require_vocabulary(self, vocab_size, padded_vocab_size)
         features = partial(decoder.features, self, place=place)
         head = partial(decoder.head, self, vocab_size)
         return Model(
@@ -133,8 +130,7 @@ class GPT(ModelConfig):
 
     def parameter_count(self, vocab_size: int) -> int:
         """Number of trained scalars, embeddings included."""
-        shapes = jax.eval_shape(partial(decoder.init, self, vocab_size), jax.random.key(0))
-        return sum(x.size for x in jax.tree.leaves(shapes))
+        return readout.parameter_count(partial(decoder.init, self, vocab_size))
 
     def flops_per_token(self, vocab_size: int, tokens: int) -> tuple[float, float]:
         """6 N + 12 L T D (whole square; with a window, T is at most it), and with only the keys that a query sees.

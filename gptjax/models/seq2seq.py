@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from gptjax.config import ConfigError
 from gptjax.models.embed import look_up
-from gptjax.models.layers import product
 from gptjax.types import Key, Params
 
 Memory = Any
@@ -62,15 +61,6 @@ def embedded(params: Params, ids_BT: jax.Array) -> jax.Array:
 def new_embedding(key: Key, rows: int, width: int) -> Params:
     """{"tokens": [V, D]} of standard deviation 1 / sqrt(D)."""
     return {"tokens": width**-0.5 * jax.random.normal(key, (rows, width))}
-
-
-def head(vocab_size: int, params: Params, features: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
-    """Logits [..., V] in `dtype`, accumulated in float32: products with the embedding; padding of V is -inf."""
-    kernel_DV = params["embed"]["tokens"].T
-    logits = product(features.reshape(-1, features.shape[-1]), kernel_DV.astype(features.dtype), dtype)
-    if vocab_size < logits.shape[-1]:
-        logits = jnp.where(jnp.arange(logits.shape[-1]) < vocab_size, logits, -jnp.inf)
-    return logits.reshape(*features.shape[:-1], logits.shape[-1])
 
 
 def alive(lengths_B: jax.Array, columns: int) -> jax.Array:

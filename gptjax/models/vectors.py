@@ -6,14 +6,12 @@ Parameters: embed/tokens [V, D], the name that other families give their token e
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from gptjax.config import ModelConfig
+from gptjax.models import readout
 from gptjax.models.embed import look_up
-from gptjax.models.layers import product
 from gptjax.types import Key, Model, Params, Place
 
 
@@ -32,11 +30,8 @@ class Vectors(ModelConfig):
 
     def build(self, vocab_size: int, padded_vocab_size: int, place: Place | None = None) -> Model:
         """The pure functions; the vectors begin small and random, as word2vec's do."""
-        self.require(
-            0 < vocab_size <= padded_vocab_size,
-            f"vocab_size={vocab_size} must be positive and at most padded_vocab_size={padded_vocab_size}",
-        )
-        head = partial(_head, vocab_size)
+        readout.require_vocabulary(self, vocab_size, padded_vocab_size)
+        head = partial(readout.head, True, vocab_size)
         return Model(
             init=partial(_init, padded_vocab_size, self.width),
             apply=lambda params, *args, **kwargs: head(params, _features(params, *args, **kwargs)),
@@ -72,11 +67,3 @@ def _features(
 ) -> jax.Array:
     """The tokens' vectors [B, T, D]; neither document nor place changes them, and there is no dropout."""
     return look_up(params["embed"]["tokens"], inputs_BT)
-
-
-def _head(vocab_size: int, params: Params, features: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
-    """Dot products [..., V] with every vector; -inf for the vocabulary's padding."""
-    tokens_VD = params["embed"]["tokens"].astype(features.dtype)
-    logits = product(features.reshape(-1, features.shape[-1]), tokens_VD.T, dtype)
-    logits = jnp.where(jnp.arange(len(tokens_VD)) < vocab_size, logits, -jnp.inf)
-    return logits.reshape(*features.shape[:-1], len(tokens_VD))
