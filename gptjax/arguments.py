@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 import tyro
 
 from gptjax import config, trained
-from gptjax.config import ConfigError, Run, nearest
+from gptjax.config import ConfigError, Corpus, Run, nearest
 from gptjax.counted import Counting
 
 T = TypeVar("T")
+Row = TypeVar("Row", bound=Run | Counting)
 
 
 def parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
@@ -98,6 +99,13 @@ def configuration(text: str) -> Run | Counting:
     if not isinstance(run, Run | Counting):
         raise ConfigError(f"target {text}: gives a {type(run).__name__}, not a Run")
     return run
+
+
+def reading(row: Row, sources: Sequence[str]) -> Row:
+    """The configuration with these sources as its corpora, all alike often; as it is where none is given."""
+    if not sources:
+        return row
+    return replace(row, data=replace(row.data, corpora=tuple(map(Corpus, sources))))
 
 
 def _needed(function: Any) -> list[str]:

@@ -21,7 +21,7 @@ FLOORS = [
     {"launch"},
     {"plan"},
     {"arguments"},
-    {"ablate"},
+    {"ablate", "verbs"},
     {"cli"},
     {"__main__"},
 ]

@@ -8,13 +8,12 @@ METRIC = "nats_per_token"        what is compared, as the runs' evaluations name
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from gptjax import arguments
 from gptjax.ablate.budget import Budget
-from gptjax.config import ConfigError, Corpus, Run, nearest
+from gptjax.config import ConfigError, Run, nearest
 from gptjax.counted import Counting
 
 Row = Run | Counting
@@ -61,9 +60,7 @@ def _row(path: Path, name: object, value: Row | Callable[[], Row], sources: Sequ
     row = value() if callable(value) else value
     if not isinstance(row, Row):
         raise ConfigError(f"{path}: row {name!r} is a {type(row).__name__}, not a Run")
-    if not sources:
-        return row
-    return replace(row, data=replace(row.data, corpora=tuple(map(Corpus, sources))))
+    return arguments.reading(row, sources)
 
 
 def chosen(experiment: Experiment, picks: Sequence[str]) -> list[str]:

@@ -1,0 +1,189 @@
+"""What each verb of the command line may be given: its options, with their meaning, as tyro shows and parses them."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from gptjax.config import Run
+from gptjax.counted import Counting
+
+
+def default_cache() -> Path:
+    """Where token stores are kept between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gptjax"
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a run, or continue it: the same command again goes on where it stopped, bit for bit."""
+
+    target: tyro.conf.Positional[str]
+    """What to train: FILE.py:NAME, a function of an experiment file that returns a Run."""
+    out: Path
+    """The run folder; one run each."""
+    run: Annotated[Run, tyro.conf.arg(name="")]
+    source: Annotated[tuple[str, ...], tyro.conf.arg(name="data", metavar="PATH ...")] = ()
+    """Train on this instead of the target's corpora: text, .jsonl, .parquet, folder, glob, hf://NAME; several mix."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept between runs."""
+    tensorboard: bool = False
+    """Also log to RUN/tensorboard."""
+    wandb_project: str | None = None
+    """Also log to this Weights & Biases project (needs the wandb extra)."""
+    distributed: bool = False
+    """One of several processes: join the others, which TPU pods, SLURM and MPI announce by themselves."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where nothing announces it; needs --processes and --process."""
+    processes: int | None = None
+    """How many processes there are."""
+    process: int | None = None
+    """Which of them this one is, from 0."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """Count an n-gram model into a folder; the same command again finds it there."""
+
+    target: tyro.conf.Positional[str]
+    """What to count: FILE.py:NAME, a function of an experiment file that returns a Counting."""
+    out: Path
+    """The run folder; one run each."""
+    counting: Annotated[Counting, tyro.conf.arg(name="")]
+    source: Annotated[tuple[str, ...], tyro.conf.arg(name="data", metavar="PATH ...")] = ()
+    """Count this instead of the target's corpora: text, .jsonl, .parquet, folder, glob, hf://NAME; several join."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept between runs."""
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Judge a checkpoint on held-out text: nats per token, perplexity, bits per byte; every token counted."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder, or one checkpoint in it."""
+    data: str | None = None
+    """The text (or, for a fine-tuned task, the records) to judge, all of it; default: the run's validation split."""
+    stride: int | None = None
+    """Tokens between windows; default: the run's own (its context unless set)."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Continue a prompt."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder, or one checkpoint in it."""
+    prompt: str
+    """Text to continue."""
+    max_tokens: int = 256
+    """Tokens to add."""
+    temperature: float = 1.0
+    """Divides the logits; 0 always takes the most probable token."""
+    top_k: int | None = None
+    """Sample among this many most probable tokens."""
+    top_p: float | None = None
+    """Sample among the most probable tokens whose probabilities first reach this sum."""
+    beams: int | None = None
+    """Search for the likeliest continuation with this many hypotheses, instead of drawing one; 1 is greedy."""
+    samples: int = 1
+    """Continuations, made as one batch."""
+    seed: int = 0
+    """The same seed gives the same text."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Surprisal of every token of a text, in bits."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder, or one checkpoint in it."""
+    data: str
+    """The text to score, all of it."""
+    stride: int | None = None
+    """Tokens between windows; default: the run's own (its context unless set)."""
+    html: Path | None = None
+    """Write the coloured text to this page."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One self-contained HTML page about one or several runs."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders."""
+    out: Path
+    """The page."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Memory, FLOPs, collectives and predicted time of a run on machines that need not be here: compiled, not run."""
+
+    targets: tyro.conf.Positional[tuple[str, ...]]
+    """What to plan: FILE.py:NAME, one or several, compared in one table."""
+    topology: tuple[str, ...]
+    """v4:2x2x1, v5e:4x4, v5p:8x8x8, v6e:16x16, tpu7x:4x4x4, a100:8, h100:16, h200:8, b200:8, cpu:1; one or several."""
+    run: Annotated[Run, tyro.conf.arg(name="")]
+    vocab_size: int | None = None
+    """Ids of the tokenizer, where its size is only known from text."""
+    memory_fraction: float | None = None
+    """Share of a GPU's memory that the run may fill (XLA_PYTHON_CLIENT_MEM_FRACTION); default: JAX's own, 0.75."""
+    full_effort: bool = False
+    """Compile for a TPU as it would for running: three to ten times slower, a little less memory."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a checkpoint as a Hugging Face folder that transformers loads unmodified, with a model card."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder, or one checkpoint in it."""
+    folder: tyro.conf.Positional[Path]
+    """The folder to write; it must not be there yet."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """Make a run folder of a Hugging Face folder (openai-gpt, gpt2, bert or llama, safetensors)."""
+
+    folder: tyro.conf.Positional[Path]
+    """The Hugging Face folder."""
+    out: Path
+    """The run folder to make; eval, sample, score and --init take it."""
+
+
+@dataclass(frozen=True)
+class Ablate:
+    """Every row of an experiment with several seeds, in one table; the same command again goes on where it stopped."""
+
+    experiment: tyro.conf.Positional[Path]
+    """FILE.py with ROWS, a dict of name -> Run; beside it BASE, BUDGET and METRIC."""
+    out: Path
+    """The experiment's folder: runs/, table.json, table.md, report.html."""
+    seeds: int = 3
+    """Seeds 0 ... N - 1 of every row; the same seed gives all rows the same data order."""
+    row: tuple[str, ...] = ()
+    """Run only these rows, by name or index from 0 (for the job array of a cluster)."""
+    seed: tuple[int, ...] = ()
+    """Run only these of the seeds."""
+    source: Annotated[tuple[str, ...], tyro.conf.arg(name="data", metavar="PATH ...")] = ()
+    """Use this instead of the rows' corpora: text, .jsonl, .parquet, folder, glob, hf://NAME; several mix."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept between runs."""
+    json: bool = False
+    """Print table.json."""
