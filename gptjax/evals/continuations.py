@@ -1,0 +1,145 @@
+"""How likely continuations are behind their contexts, for many requests at once.
+
+A context that several continuations share (multiple choice) is read once, and each of them reads on from its cache;
+the head is applied where a token of a continuation is predicted, and nowhere else.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gptjax.config import ConfigError
+from gptjax.data.errors import DataError
+from gptjax.data.tokenizer import Tokenizer
+from gptjax.evals import prefixes
+from gptjax.evals.likelihood import refuse_non_finite
+from gptjax.evals.prefixes import Rows
+from gptjax.evals.sweep import Between, Fetch, Place, nothing, sweep
+from gptjax.types import Model, Params
+
+TOKENS_AT_ONCE = 4096
+"""Tokens, padding included, that are read at once unless a caller says otherwise."""
+STATES_AT_ONCE = 256
+"""Predictions whose logits exist at the same time, of all rows together."""
+
+
+class Scored(NamedTuple):
+    """What came of R requests, in their order."""
+
+    nats_R: np.ndarray
+    """float64; -log p of the whole continuation."""
+    tokens_R: np.ndarray
+    """int64; tokens that were predicted."""
+    greedy_R: np.ndarray
+    """bool; whether each of them was the likeliest there (of equally likely ones the lowest id)."""
+    cut_R: np.ndarray
+    """bool; whether the request was too long, and lost its oldest tokens."""
+
+
+def start(tokenizer: Tokenizer) -> int | None:
+    """What stands before a text without a context: the token that begins a text, or else the one that ends one."""
+    return tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+
+
+def scored(
+    model: Model,
+    params: Params,
+    requests: Sequence[tuple[np.ndarray, np.ndarray]],
+    start_id: int | None = None,
+    tokens: int = TOKENS_AT_ONCE,
+    place: Place = jax.device_put,
+    fetch: Fetch = np.asarray,
+    between: Between = nothing,
+    shards: int = 1,
+) -> Scored:
+    """Score requests (context ids, continuation ids), in the dtype of `params`, the model's own.
+
+    An empty context is `start_id` (see `start`); a continuation that begins with that token
+    itself gives it as its context. Where both do not fit into the model's context, the oldest tokens are left out.
+    `tokens` are read at once, padding included, as rows that split evenly into `shards` parts (`place`).
+
+    Raises `ConfigError` for a model that reads both sides of a token, `DataError` for an empty context without a
+    `start_id`, a continuation that is empty or longer than the context, or an id beyond the vocabulary, and
+    `FloatingPointError` naming the first request whose score is not finite.
+    """
+    if not model.causal:
+        raise ConfigError("the model reads both sides of a token and has no continuations; score a GPT")
+    pairs = [_pair(model, number, *request, start_id) for number, request in enumerate(requests)]
+    nats_R, greedy_R = np.full(len(pairs), np.nan), np.zeros(len(pairs), bool)
+    todo = prefixes.batches(prefixes.groups(pairs, model.context), tokens, model.context, shards)
+    for groups, (nats_BPK, best_BPK) in sweep(
+        functools.partial(_predicted, model), params, todo, place, fetch, between
+    ):
+        for group, nats_PK, best_PK in zip(groups, nats_BPK, best_BPK, strict=False):
+            for request, at in zip(group.requests, prefixes.placed(group), strict=True):
+                nats_R[request] = np.sum(nats_PK[at], dtype=np.float64)
+                greedy_R[request] = best_PK[at].all()
+    refuse_non_finite("score of request", nats_R)
+    cut_R = np.array([len(before) + len(after) > model.context + 1 for before, after in pairs], bool)
+    return Scored(nats_R, np.array([len(after) for _, after in pairs], np.int64), greedy_R, cut_R)
+
+
+def _pair(
+    model: Model, number: int, before: np.ndarray, after: np.ndarray, start_id: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A request that can be scored: some context, and a continuation that fits."""
+    before, after = np.asarray(before, np.int32), np.asarray(after, np.int32)
+    if not len(before):
+        if start_id is None:
+            raise DataError(
+                f"request {number} has no context, and the tokenizer no token that begins or ends a text; give it one"
+            )
+        begins = len(after) and after[0] == start_id
+        before, after = (after[:1], after[1:]) if begins else (np.array([start_id], np.int32), after)
+    if not 1 <= len(after) <= model.context:
+        raise DataError(
+            f"request {number}: its continuation has {len(after)} tokens; 1 to {model.context} can be scored"
+        )
+    low, high = min(before.min(), after.min()), max(before.max(), after.max())
+    if low < 0 or high >= model.vocab_size:
+        wrong = low if low < 0 else high
+        raise DataError(f"request {number}: id {wrong} is not among the model's {model.vocab_size}, from 0 on")
+    return before, after
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predicted(model: Model, params: Params, rows: Rows) -> tuple[jax.Array, jax.Array]:
+    """nats_BPK of the targets of every state, and whether they are the likeliest; past a row's count without meaning."""
+    features_BSD = _features(model, params, rows)
+    B, P, K = rows.targets_BPK.shape
+    step = min(P, -(-STATES_AT_ONCE // B))
+
+    def some(number: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        # Every start is clamped, here and where the results are written: the last part may repeat states.
+        def cut(x: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice_in_dim(x, number * step, step, axis=1)
+
+        at_BJ, targets_BJK = cut(rows.states_BP), cut(rows.targets_BPK)
+        features_BJD = jnp.take_along_axis(features_BSD, at_BJ[..., None], axis=1)
+        logits_BJV = model.head(params, features_BJD)
+        log_z_BJ = jax.nn.logsumexp(logits_BJV, axis=-1)
+        nats_BJK = log_z_BJ[..., None] - jnp.take_along_axis(logits_BJV, targets_BJK, axis=-1)
+        best_BJK = jnp.argmax(logits_BJV, axis=-1)[..., None] == targets_BJK
+        new = nats_BJK, best_BJK
+        return tuple(jax.lax.dynamic_update_slice_in_dim(x, y, number * step, axis=1) for x, y in zip(found, new))
+
+    empty = jnp.zeros((B, P, K), jnp.float32), jnp.zeros((B, P, K), bool)
+    return jax.lax.fori_loop(0, -(-jnp.max(rows.counts_B) // step), some, empty)
+
+
+def _features(model: Model, params: Params, rows: Rows) -> jax.Array:
+    """What the head reads of the rows, and behind them of their branches, [B, T + C U, D]."""
+    (B, T), (_, C, U) = rows.inputs_BT.shape, rows.branches_BCU.shape
+    if not C * U:
+        return model.features(params, rows.inputs_BT)
+    length = min(T + U, model.context)
+    cache = model.cache(B, length, jax.tree.leaves(params)[0].dtype)
+    row_BTD, cache = model.extend(params, rows.inputs_BT, cache, rows.lengths_B)
+    caches = jax.tree.map(lambda x: jnp.repeat(x, C, axis=0), cache)
+    inputs, counts = rows.branches_BCU.reshape(B * C, U), rows.branch_lengths_BC.reshape(B * C)
+    branches, _ = model.extend(params, inputs, caches, counts)
+    return jnp.concatenate([row_BTD, branches.reshape(B, C * U, -1)], axis=1)
