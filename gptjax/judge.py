@@ -137,8 +137,8 @@ def held_out(
         say(note)
     if sources.split is not None and most is not None and most < len(sources.split.tokens):
         say(f"evaluation.max_tokens: the first {most:,} of {len(sources.split.tokens):,} held-out tokens are judged")
-    how = {"bos_id": found.tokenizer.bos_id, "summary": classify.intervals}
-    judge = evaluator(run, found.model, found.objective, sources, **how)
+    bos_id, summary = found.tokenizer.bos_id, classify.intervals
+    judge = evaluator(run, found.model, found.objective, sources, bos_id, summary=summary)
     if judge is None:
         raise DataError(f"RUN {folder}: holds no data out; name some with --data")
     values = {"step": found.step, **judge(found.params)}

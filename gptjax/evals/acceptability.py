@@ -51,7 +51,7 @@ class Acceptable(Task):
             measures = bootstrap.measured(classify.of_classes(found_E, labels_E, 2) | {"chance": chance}, len(judged))
             columns = zip(judged, labels_E.tolist(), scores_E.tolist(), strict=True)
             results = [{"origin": record[0], "answer": label, "score": score} for record, label, score in columns]
-            note = f"{self.name}: threshold {threshold:.4f} nats, chosen on {len(train):,} sentences of the training file"
+            note = f"{self.name}: threshold {threshold:.4f} nats, chosen on {len(train):,} sentences of training"
             return Judged(measures, results, (note, *found.notes))
 
         return judge

@@ -1,4 +1,4 @@
-"""The tasks in which texts are compared: minimal pairs, multiple choice, two referents, prompts with words for labels."""
+"""Tasks in which texts are compared: minimal pairs, multiple choice, two referents, prompts with words for labels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

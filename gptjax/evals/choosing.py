@@ -72,12 +72,14 @@ class Choosing(Task):
     def build(self, subject: Subject) -> Judge:
         """Reads and tokenizes the records; every question once for each seed of the shots."""
         asked = [self.asked(record) for record in self.judged()]
-        fronts, notes = [""], ()
+        fronts, notes = [""], list[str]()
         if self.shots is not None:
             solved = [self.asked(record).solved for record in self.to_learn_from(self.shots.data)]
             fronts = self.shots.fronts(solved)
             seeds = ", ".join(map(str, self.shots.seeds))
-            notes = (f"{self.name}: {self.shots.count} solved examples before each question, means of seeds {seeds}",)
+            notes.append(
+                f"{self.name}: {self.shots.count} solved examples before each question, means of seeds {seeds}"
+            )
         pairs = [(front + before, after) for front in fronts for one in asked for before, after in one.texts]
         spelled = spelling.spelled(subject.tokenizer, pairs)
         ends = np.cumsum([len(one.texts) for _ in fronts for one in asked])[:-1]

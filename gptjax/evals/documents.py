@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Documents(TaskConfig):
     def _divided(self, text: str) -> Iterator[str]:
         starts = [] if self.begins is None else [m.start() for m in re.finditer(self.begins, text, re.MULTILINE)]
         ends = sorted({0, *starts, len(text)})
-        yield from (text[first:last] for first, last in zip(ends, ends[1:], strict=False))
+        yield from (text[first:last] for first, last in pairwise(ends))
 
     def build(self, subject: Subject) -> Judge:
         """Reads and tokenizes the documents."""
@@ -55,8 +55,9 @@ class Documents(TaskConfig):
             raise DataError(f"{self.data}: holds no document with a word in it")
         ids = [tokenizer.document(ids) for ids in tokenizer.encode_batch(texts)]
         starts = np.cumsum([0, *map(len, ids)])
-        bytes_E, words_E = ([f(text) for text in texts] for f in (lambda t: len(t.encode()), lambda t: len(t.split())))
-        split = TokenSplit(np.concatenate(ids), starts, sum(bytes_E))
+        bytes_E = np.array([len(text.encode()) for text in texts])
+        words_E = np.array([len(text.split()) for text in texts])
+        split = TokenSplit(np.concatenate(ids), starts, int(bytes_E.sum()))
         stride = min(self.stride or model.context, model.context)
         given = likelihood.given(split, True, tokenizer.bos_id)
         tokens_E = np.diff(starts) - np.isin(starts[:-1], given)
@@ -74,7 +75,7 @@ class Documents(TaskConfig):
                 },
                 len(texts),
             )
-            columns = zip(nats_E.tolist(), tokens_E.tolist(), bytes_E, words_E, strict=True)
+            columns = zip(nats_E.tolist(), tokens_E.tolist(), bytes_E.tolist(), words_E.tolist(), strict=True)
             results = [{"nats": n, "tokens": t, "bytes": b, "words": w} for n, t, b, w in columns]
             return Judged(measures, results, (f"{self.name}: windows of {model.context} tokens, {stride} apart",))
 
@@ -85,5 +86,5 @@ class Documents(TaskConfig):
         return {
             "nats_per_token": "-log p of all tokens, ends of documents included, for each of them",
             "bits_per_byte": "-log2 p of all documents for each byte of their text in UTF-8",
-            "word_perplexity": "e to the -log p of all documents for each word of their text, as white space divides it",
+            "word_perplexity": "e to the -log p of all documents for each word of their text, divided by white space",
         }

@@ -30,7 +30,7 @@ class Shots(Config):
     def fronts(self, solved: Sequence[str]) -> list[str]:
         """What stands before every question, for each seed: some of the solved examples, drawn without replacement."""
         if len(solved) < self.count:
-            raise DataError(f"{self.data or 'train'}: holds {len(solved)} examples, fewer than shots.count={self.count}")
+            raise DataError(f"shots.count={self.count}: there are {len(solved)} examples to draw from")
         found = []
         for seed in self.seeds:
             chosen = np.random.default_rng(seed).choice(len(solved), self.count, replace=False)

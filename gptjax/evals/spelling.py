@@ -34,9 +34,7 @@ def spelled(tokenizer: Tokenizer, texts: Sequence[tuple[str, str]]) -> list[Spel
     contexts = list(dict.fromkeys(context for context, _ in texts))
     ids = dict(zip(contexts, tokenizer.encode_batch(contexts), strict=True))
     wholes = tokenizer.encode_batch([context + continuation for context, continuation in texts])
-    return [
-        _divided(tokenizer, pair, ids[pair[0]], whole_T) for pair, whole_T in zip(texts, wholes, strict=True)
-    ]
+    return [_divided(tokenizer, pair, ids[pair[0]], whole_T) for pair, whole_T in zip(texts, wholes, strict=True)]
 
 
 def _divided(tokenizer: Tokenizer, pair: tuple[str, str], context_S: np.ndarray, whole_T: np.ndarray) -> Spelled:

@@ -29,7 +29,7 @@ def mean(values_E: np.ndarray) -> Statistic:
 
 
 def exponential(statistic: Statistic) -> Statistic:
-    """e to the power of another measure: a perplexity, of nats per token; infinite where a float holds no such number."""
+    """e to the power of another measure: of nats per token a perplexity. Infinite where no float is so large."""
 
     def values(counts_RE: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):

@@ -91,10 +91,12 @@ def scored(subject: Subject, params: Params, asked: Sequence[Spelled], between: 
     A token that nothing is known of is charged ln V, what a uniform guess costs.
     """
     requests = [(one.context, one.continuation) for one in asked]
-    how = {"place": subject.place, "fetch": subject.fetch, "between": between, "shards": subject.parts}
-    found = continuations.scored(subject.model, params, requests, **how)
+    model, place, fetch = subject.model, subject.place, subject.fetch
+    found = continuations.scored(
+        model, params, requests, place=place, fetch=fetch, between=between, shards=subject.parts
+    )
     uniform_R = np.array([one.uniform for one in asked])
-    nats_R = found.nats_R + uniform_R * math.log(subject.model.vocab_size)
+    nats_R = found.nats_R + uniform_R * math.log(model.vocab_size)
     cut = int(found.cut_R.sum())
     note = f"{cut:,} of {len(asked):,} texts are longer than the model's context, and lost their oldest tokens"
     return Scores(nats_R, found.tokens_R + uniform_R, found.greedy_R, (note,) if cut else ())

@@ -1,4 +1,4 @@
-"""Texts from records: templates in the words of Python's format strings, `"{sentence} It is"` or `"{question[stem]}"`."""
+"""Texts from records: templates are Python's format strings, `"{sentence} It is"` or `"{question[stem]}"`."""
 
 import json
 import string

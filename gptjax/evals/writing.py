@@ -27,6 +27,7 @@ WORDS: dict[Measure, str] = {
     "chrf": "chrF of all texts together, 0 to 100 (sacrebleu's defaults)",
     "rouge_l": "mean over texts of the F-measure of the longest common subsequence of words (ROUGE-L, no stemming)",
 }
+GREEDY = Decoding(temperature=0.0)
 
 
 class Written(NamedTuple):
@@ -51,7 +52,7 @@ class Writing(Task):
     """Longest text, in tokens."""
     stop: tuple[str, ...] = ("\n",)
     """The text ends before the first of these."""
-    decoding: Decoding = Decoding(temperature=0.0)
+    decoding: Decoding = GREEDY
     """How a token is chosen; greedy unless set."""
     seed: int = 0
     """Of what is drawn where decoding is not greedy."""

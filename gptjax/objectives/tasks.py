@@ -174,6 +174,7 @@ class MultipleChoice(Task):
         """Which choice."""
         return task_loss.choices()
 
+
 def labelled_choices(
     record: Record, origin: str, columns: tuple[str, ...], answers: tuple[str, ...]
 ) -> tuple[list[str], list[str]]:
