@@ -1,5 +1,6 @@
 """What a language model is asked: the tasks of an experiment, after training or at every evaluation of it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,23 @@ class Result(NamedTuple):
         return {"task": self.task, "examples": self.examples, **measures}
 
 
+class Answers(NamedTuple):
+    """What a checkpoint answered."""
+
+    step: int
+    results: list[Result]
+
+    def to_json(self) -> dict[str, Any]:
+        """{"step", "tasks": [...], "definitions": {TASK: {MEASURE: its meaning}}}."""
+        words = {result.task: result.definitions for result in self.results}
+        return {"step": self.step, "tasks": [result.to_json() for result in self.results], "definitions": words}
+
+    def write(self, path: Path) -> None:
+        """What each example gave, one JSON object a line, the task's name in it."""
+        rows = [{"task": result.task, **row} for result in self.results for row in result.results]
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
 def subject(run: Run, model: Model, tokenizer: Tokenizer, mesh: Mesh | None = None) -> Subject:
     """A run's model as tasks ask it; raises `ConfigError` where it does not read a text from left to right."""
     if not isinstance(model, Model) or not model.causal:
@@ -48,7 +66,7 @@ def subject(run: Run, model: Model, tokenizer: Tokenizer, mesh: Mesh | None = No
     return Subject(model, tokenizer, rows, parts, sharding.placer(mesh, whole=True), sharding.fetch)
 
 
-def asked(folder: Path, tasks: Sequence[TaskConfig], data: str | None, say: Say) -> list[Result]:
+def asked(folder: Path, tasks: Sequence[TaskConfig], data: str | None, say: Say) -> Answers:
     """`gptjax eval --tasks`: what a checkpoint answers; `data` takes the place of the tasks' own records."""
     found = trained.load(folder, say)
     whom = subject(found.run, found.model, found.tokenizer)
@@ -60,7 +78,7 @@ def asked(folder: Path, tasks: Sequence[TaskConfig], data: str | None, say: Say)
             say(note)
         definitions = chosen.definitions()
         results.append(Result(task.name, len(judged.results), judged.measures, definitions, judged.results))
-    return results
+    return Answers(found.step, results)
 
 
 def with_tasks(

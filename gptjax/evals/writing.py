@@ -76,10 +76,7 @@ class Writing(Task):
             raise ConfigError(f"max_tokens={self.max_tokens} leaves no room in a context of {subject.model.context}")
         records = self.judged()
         references = [self._references(record) for record in records]
-        fronts = [""]
-        if self.shots is not None:
-            shown = self.to_learn_from(self.shots.data)
-            fronts = self.shots.fronts([self._prompt(one) + self._references(one)[0] for one in shown])
+        fronts = self.fronts()
         prompts = subject.tokenizer.encode_batch([front + self._prompt(one) for front in fronts for one in records])
         begin = [id for id in (subject.tokenizer.bos_id,) if id is not None]
         room = subject.model.context - self.max_tokens
@@ -99,6 +96,13 @@ class Writing(Task):
             return Judged(measures, results, notes)
 
         return judge
+
+    def fronts(self) -> list[str]:
+        """What stands before every prompt, for each seed of the shots."""
+        if self.shots is None:
+            return [""]
+        shown = self.to_learn_from(self.shots.data)
+        return self.shots.fronts([self._prompt(one) + self._references(one)[0] for one in shown])
 
     def _prompt(self, record: Record) -> str:
         return wording.worded(self.prompt, record)
