@@ -107,7 +107,7 @@ def _evaluator(
 
     def names(params: Params) -> tuple[str, ...]:
         C = jax.eval_shape(predictor, params, objective.batch(source.take(np.zeros(1, np.int64), 0))).shape[1]
-        return (*means.names(params), *summary(np.eye(2, C), np.zeros(2)))
+        return tuple(dict.fromkeys([*means.names(params), *summary(np.eye(2, C), np.zeros(2))]))
 
     return Evaluator(judge, warm, names)
 
