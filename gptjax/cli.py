@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from gptjax import __version__, arguments, counted, judge, launch, trained
+from gptjax import __version__, arguments, counted, exam, judge, launch, trained
 from gptjax.ablate import experiment as experiments
 from gptjax.ablate import runner
 from gptjax.ablate import table as rows_table
@@ -24,7 +24,7 @@ from gptjax.interop import adopt as adopting
 from gptjax.interop import folder as folders
 from gptjax.plan import planned
 from gptjax.plan import table as estimates
-from gptjax.report import page
+from gptjax.report import answers, page
 from gptjax.report import surprisal as coloured
 from gptjax.train.checkpoint import CheckpointError
 from gptjax.train.folder import FolderError
@@ -71,11 +71,30 @@ def count(argv: Sequence[str], counting: Counting) -> None:
 def evaluate(argv: Sequence[str]) -> None:
     """`gptjax eval`."""
     asked = arguments.parse(Eval, argv, "gptjax eval")
+    if asked.tasks:
+        ask(asked)
+        return
+    if asked.results is not None:
+        raise ConfigError(f"--results {asked.results}: is for the examples of --tasks; name some")
     found = judge.held_out(asked.run, asked.data, asked.stride, asked.cache, say)
     if asked.json:
         print(json.dumps(found))
         return
     Console().print(results(found))
+
+
+def ask(asked: Eval) -> None:
+    """`gptjax eval --tasks`."""
+    if asked.stride is not None:
+        raise ConfigError(f"--stride {asked.stride}: is for running text; a task has its own way to read")
+    found = exam.asked(asked.run, [arguments.task(name) for name in asked.tasks], asked.data, say)
+    if asked.results is not None:
+        found.write(asked.results)
+    if asked.json:
+        print(json.dumps(found.to_json(), ensure_ascii=False))
+        return
+    for one in found.results:
+        Console().print(answers.to_terminal(one.task, one.examples, one.measures, one.definitions))
 
 
 def results(values: Mapping[str, float]) -> Table:

@@ -1,0 +1,88 @@
+"""What a language model is asked: tasks for `gptjax eval`, with 95% intervals, and for the evaluations of a run.
+
+Commands     gptjax eval RUN --tasks experiments/judged.py:lambada --data lambada_test.jsonl [--json]
+             gptjax eval RUN --tasks experiments/judged.py:arc_easy --data ARC-Easy-Test.jsonl
+             gptjax eval RUN --tasks experiments/judged.py:cola experiments/judged.py:... --data FOLDER
+Data         --data takes a file of records, or for cola and sst2 the folder of a GLUE task (train.tsv and dev.tsv); on
+             the Hugging Face hub: EleutherAI/lambada_openai, allenai/ai2_arc (its files ARC-Easy-Test.jsonl, ...),
+             nyu-mll/glue (cola, sst2), allenai/winogrande, nyu-mll/blimp, Salesforce/wikitext
+
+In training: `replace(run, evaluation=Evaluation(tasks=(replace(lambada(), data=..., limit=500),)))`, after which the
+rows of metrics.jsonl hold lambada/accuracy, and checkpoints.keep_best="lambada/accuracy" keeps the best by it.
+"""
+
+from gptjax.evals.acceptability import Acceptable
+from gptjax.evals.choices import MinimalPairs, MultipleChoice, Referents, Verbalized
+from gptjax.evals.documents import Documents
+from gptjax.evals.lastword import LastWord
+from gptjax.evals.shots import Shots
+from gptjax.evals.writing import Writing
+
+
+def lambada() -> LastWord:
+    """The last word of a passage of a novel."""
+    return LastWord(name="lambada", data="lambada_test.jsonl", text="{text}")
+
+
+def arc_easy() -> MultipleChoice:
+    """Science questions with four answers, those that simple methods answer too."""
+    return MultipleChoice(name="arc_easy", data="ARC-Easy-Test.jsonl")
+
+
+def arc_challenge() -> MultipleChoice:
+    """Science questions with four answers, those that simple methods get wrong."""
+    return MultipleChoice(name="arc_challenge", data="ARC-Challenge-Test.jsonl")
+
+
+def arc_easy_shots() -> MultipleChoice:
+    """The same with three solved questions before each, from ARC-Easy-Dev.jsonl in the directory of the command."""
+    shots = Shots(count=3, data="ARC-Easy-Dev.jsonl")
+    return MultipleChoice(name="arc_easy_3_shot", data="ARC-Easy-Test.jsonl", shots=shots)
+
+
+def cola() -> Acceptable:
+    """GPT-1's rule for CoLA: a threshold on the mean log-probability, chosen on train.tsv."""
+    return Acceptable(name="cola", data="CoLA", columns=("source", "label", "mark", "sentence"))
+
+
+def sst2() -> Verbalized:
+    """GPT-1's rule for SST-2: "very" behind the sentence, and "positive" or "negative" behind that."""
+    return Verbalized(name="sst2", data="SST-2", prompt="{sentence} very", words=(" negative", " positive"))
+
+
+def sst2_shots() -> Verbalized:
+    """SST-2 with four solved examples before each sentence, three draws of them."""
+    return Verbalized(
+        name="sst2_4_shot",
+        data="SST-2",
+        prompt="{sentence} It is",
+        words=(" terrible", " great"),
+        shots=Shots(count=4, seeds=(0, 1, 2), separator=" .\n"),
+    )
+
+
+def winogrande() -> Referents:
+    """GPT-1's rule for pronouns: each of two referents in its place, and the rest judged behind it."""
+    return Referents(name="winogrande", data="winogrande_dev.jsonl")
+
+
+def blimp() -> MinimalPairs:
+    """Minimal pairs of grammatical and ungrammatical sentences."""
+    return MinimalPairs(name="blimp", data="blimp.jsonl")
+
+
+def wikitext() -> Documents:
+    """WikiText by its articles, which begin with a title between single equals signs: perplexity of words."""
+    return Documents(name="wikitext", data="valid.txt", begins=r"^ = [^=\n]+ = $")
+
+
+def instructions() -> Writing:
+    """Answers to instructions (Dolly's fields), against the written ones."""
+    return Writing(
+        name="instructions",
+        data="dolly.json",
+        prompt="{instruction}\n{input}\n",
+        references=("{output}",),
+        stop=("\n\n",),
+        limit=200,
+    )
