@@ -69,7 +69,14 @@ class Eval:
     With --tasks FILE.py:NAME the records of those tasks."""
     tasks: tuple[str, ...] = ()
     """What to ask instead: FILE.py:NAME, a function of an experiment file that returns a task; one or several. Each
-    measure comes with its 95% bootstrap interval over the examples, and is said in words."""
+    measure comes with its 95% bootstrap interval over the examples, and is said in words. Or names that the
+    lm-evaluation-harness knows (lambada_openai); each metric then comes with the harness's standard error."""
+    include_path: Path | None = None
+    """A folder of the harness's YAML files with tasks of one's own."""
+    limit: int | None = None
+    """Examples of each of the harness's tasks; default: all."""
+    num_fewshot: int | None = None
+    """Solved examples before each question of the harness's tasks; default: what the task says."""
     results: Path | None = None
     """Write what each example of the tasks gave to this file, one JSON object a line."""
     stride: int | None = None

@@ -19,7 +19,7 @@ FLOORS = [
     {"interop"},
     {"report"},
     {"judge"},
-    {"exam"},
+    {"exam", "harnessed"},
     {"launch"},
     {"plan"},
     {"arguments"},

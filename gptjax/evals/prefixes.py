@@ -8,16 +8,15 @@ Axes: T tokens of a row, C continuations of a group, U tokens of a continuation 
 P states of a group, K continuations that one state predicts a token of.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+Pair = tuple[np.ndarray, np.ndarray]
+"""Ids of a context and of the continuation behind it."""
 MOST_SHARING = 16
-"""Continuations behind one context at most; more of them are groups of their own."""
-LEAST_SHARED = 8
-"""Tokens from which a context is worth a cache; continuations of shorter ones are rows by themselves."""
+"""Continuations that read on from one cache at most; where there are more, the context is read again."""
 
 
 class Group(NamedTuple):
@@ -54,66 +53,89 @@ class Rows(NamedTuple):
     """What each state predicts."""
 
 
-class Shape(NamedTuple):
-    """What a batch is compiled for."""
+class Branches(NamedTuple):
+    """Room behind every shared context: one for all, since each shape has to be compiled."""
 
-    T: int
     C: int
     U: int
-    P: int
-
-    def holds(self, other: "Shape") -> bool:
-        """Whether a group of the other shape fits; those that share a context and those that do not stay apart."""
-        return (self.C > 0) == (other.C > 0) and all(a >= b for a, b in zip(self, other, strict=True))
 
 
-def groups(pairs: Sequence[tuple[np.ndarray, np.ndarray]], context: int) -> list[Group]:
-    """Every (context, continuation) in one group; a context shared by those behind which it fits uncut.
+def groups(pairs: Sequence[Pair], context: int) -> tuple[list[Group], Branches]:
+    """Every request in one group, and the room for branches with which fewest tokens are read, padding included.
 
-    Too long a pair is cut on the left, so that its last context + 1 tokens stay.
+    Too long a pair is cut on the left, so that its last context + 1 tokens stay, and shares nothing.
     """
-    by_context: dict[bytes, list[int]] = defaultdict(list)
+    by_context: dict[bytes, list[int]] = {}
     found = []
     for number, (before, after) in enumerate(pairs):
-        if LEAST_SHARED <= len(before) <= context + 1 - len(after):
-            by_context[before.astype(np.int32).tobytes()].append(number)
+        if len(before) + len(after) <= context + 1:
+            by_context.setdefault(before.tobytes(), []).append(number)
         else:
-            found.append(_alone(number, before, after, context))
+            found.append(_alone(number, pairs[number], context))
+    room = _room(pairs, list(by_context.values()))
     for numbers in by_context.values():
-        for first in range(0, len(numbers), MOST_SHARING):
-            some = tuple(numbers[first : first + MOST_SHARING])
-            if len(some) == 1:
-                found.append(_alone(some[0], *pairs[some[0]], context))
+        short = [number for number in numbers if len(pairs[number][1]) <= room.U + 1]
+        long = [number for number in numbers if len(pairs[number][1]) > room.U + 1]
+        parts = [short[first : first + room.C] for first in range(0, len(short), room.C)]
+        for part in (*parts, *([number] for number in long)):
+            if len(part) > 1:
+                continuations = tuple(pairs[number][1] for number in part)
+                found.append(Group(tuple(part), pairs[part[0]][0], continuations))
             else:
-                found.append(Group(some, pairs[some[0]][0], tuple(pairs[number][1] for number in some)))
-    return found
+                found.append(_alone(part[0], pairs[part[0]], context))
+    return found, room
 
 
-def _alone(number: int, before: np.ndarray, after: np.ndarray, context: int) -> Group:
-    return Group((number,), np.concatenate([before, after])[-(context + 1) : -1], (after,))
+def _alone(number: int, pair: Pair, context: int) -> Group:
+    return Group((number,), np.concatenate(pair)[-(context + 1) : -1], (pair[1],))
+
+
+def _room(pairs: Sequence[Pair], by_context: Sequence[list[int]]) -> Branches:
+    """C and U that cost the fewest tokens; C = 1 is to share nothing. X are contexts, R their requests."""
+    if not by_context:
+        return Branches(1, 0)
+    x_R = np.repeat(np.arange(len(by_context)), [len(numbers) for numbers in by_context])
+    read_R = np.array([len(pairs[number][1]) - 1 for numbers in by_context for number in numbers])
+    length_X = np.array([len(pairs[numbers[0]][0]) for numbers in by_context])
+    best, least = Branches(1, 0), float(np.sum(length_X[x_R] + read_R))
+    most = min(int(np.bincount(x_R).max()), MOST_SHARING)
+    for U in sorted({rung(int(read)) for read in set(read_R.tolist())}):
+        short_X = np.bincount(x_R[read_R <= U], minlength=len(length_X))
+        long = np.sum((length_X[x_R] + read_R)[read_R > U])
+        for C in range(2, most + 1):
+            over_X = short_X % C
+            shared = np.sum((short_X // C + (over_X > 1)) * (length_X + C * U))
+            total = float(long + shared + np.sum((over_X == 1) * (length_X + U)))
+            if total < least:
+                best, least = Branches(C, U), total
+    return best
 
 
 def batches(
-    groups: Sequence[Group], tokens: int, context: int, multiple: int = 1
+    groups: Sequence[Group], room: Branches, tokens: int, context: int, multiple: int = 1
 ) -> Iterator[tuple[list[Group], Rows]]:
     """(groups, their rows): of about `tokens` tokens at once, the longest first, in few shapes.
 
     The rows of a batch are a multiple of `multiple`, the parts that they will be split into. What room the longest
-    groups leave in their last batch is filled with shorter ones, so that no shape has more than one batch to fill up.
+    groups leave in their last batch is filled with shorter ones, so that no length has a batch of its own to fill up.
     """
-    shapes = [_shape(group, context) for group in groups]
-    # By states last: the head reads as many of all rows as the row with most of them has.
-    states = [_states(group) for group in groups]
-    left = sorted(range(len(groups)), key=lambda i: (shapes[i], states[i]), reverse=True)
-    while left:
-        shape = shapes[left[0]]
-        rows = 1 << max(tokens // (shape.T + shape.C * shape.U), 1).bit_length() - 1
-        chosen = [i for i in left if shape.holds(shapes[i])][:rows]
-        rows = min(rows, 1 << (len(chosen) - 1).bit_length())
-        taken = set(chosen)
-        left = [i for i in left if i not in taken]
-        some = [groups[i] for i in chosen]
-        yield some, lay(some, shape, -(-rows // multiple) * multiple)
+    for shared in (True, False):
+        # Those with most states first: of every row the head reads as many as the row with most of them has.
+        some = sorted((g for g in groups if g.shared == shared), key=lambda g: _key(g, context), reverse=True)
+        C, U = room if shared else (0, 0)
+        P = 1 + C * U if shared else rung(max((len(g.continuations[0]) for g in some), default=0))
+        first = 0
+        while first < len(some):
+            T = min(rung(len(some[first].row_T)), context)
+            rows = 1 << max(tokens // (T + C * U), 1).bit_length() - 1
+            rows = min(rows, 1 << (len(some) - first - 1).bit_length())
+            chosen = some[first : first + rows]
+            yield chosen, lay(chosen, (T, C, U, P), -(-rows // multiple) * multiple)
+            first += rows
+
+
+def _key(group: Group, context: int) -> tuple[int, int]:
+    return min(rung(len(group.row_T)), context), _states(group)
 
 
 def _states(group: Group) -> int:
@@ -121,20 +143,10 @@ def _states(group: Group) -> int:
     return reads - len(group.requests) + 1 if group.shared else reads
 
 
-def _shape(group: Group, context: int) -> Shape:
-    T, longest = min(rung(len(group.row_T)), context), max(map(len, group.continuations))
-    if not group.shared:
-        return Shape(T, 0, 0, rung(longest))
-    C, U = len(group.requests), rung(longest - 1)
-    return Shape(T, C, U, 1 + C * U)
-
-
 def rung(length: int) -> int:
-    """The next length of a short ladder: powers of two, and from 16 on the middles between them."""
-    if length <= 2:
-        return length
-    power = 1 << (length - 1).bit_length()
-    return power * 3 // 4 if power >= 32 and length <= power * 3 // 4 else power
+    """The next length of a short ladder: 0, 1, 2, 4, ... 64, and from there on the middles between powers of two."""
+    power = 1 << max(length - 1, 0).bit_length() if length else 0
+    return power * 3 // 4 if power > 64 and length <= power * 3 // 4 else power
 
 
 def placed(group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -150,8 +162,8 @@ def placed(group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield states, slots
 
 
-def lay(groups: Sequence[Group], shape: Shape, rows: int) -> Rows:
-    """The groups as the first of `rows` rows; the others are empty."""
+def lay(groups: Sequence[Group], shape: tuple[int, int, int, int], rows: int) -> Rows:
+    """The groups as the first of `rows` rows of shape (T, C, U, P); the others are empty."""
     T, C, U, P = shape
     found = Rows(
         inputs_BT=np.zeros((rows, T), np.int32),

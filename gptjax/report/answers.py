@@ -1,6 +1,7 @@
-"""What a checkpoint was worth in one task, as a table for a terminal."""
+"""What a checkpoint was worth in tasks, as tables for a terminal."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.table import Table
 
@@ -15,4 +16,15 @@ def to_terminal(task: str, examples: int, measures: Mapping[str, Measured], defi
     for name, one in measures.items():
         between = "–" if one.low is None or one.high is None else f"{number(one.low)} to {number(one.high)}"
         table.add_row(name, number(one.value), between, definitions[name])
+    return table
+
+
+def of_harness(found: Mapping[str, Any]) -> Table:
+    """What `gptjax.harnessed.asked` gives: a row for each metric of each task."""
+    said = f"{found['requests']:,} requests in {found['seconds']:.1f} seconds"
+    table = Table("task", "examples", "metric", "value", "standard error", caption=said, caption_justify="left")
+    for task in found["tasks"]:
+        for name, one in task["metrics"].items():
+            error = "–" if one["stderr"] is None else f"± {number(one['stderr'])}"
+            table.add_row(task["task"], f"{task['examples']:,}", name, number(one["value"]), error)
     return table

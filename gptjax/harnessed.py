@@ -1,0 +1,85 @@
+"""The tasks of the lm-evaluation-harness, asked of a run's checkpoint."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gptjax import trained
+from gptjax.config import ConfigError
+from gptjax.evals.continuations import TOKENS_AT_ONCE
+from gptjax.judge import Say, in_precision
+from gptjax.types import Model
+
+SEED = 1234
+"""Of whatever a task draws; the harness's own default."""
+
+
+def asked(
+    folder: Path, names: Sequence[str], include: Path | None, limit: int | None, shots: int | None, say: Say
+) -> dict[str, Any]:
+    """`gptjax eval --tasks` of the harness: every metric of every task, as the harness computes them.
+
+    `include` is a folder of YAML files beside the harness's own; `limit` examples of each task are asked, behind
+    `shots` solved ones. Where choices are equally likely the harness takes the first, unlike the tasks of this house.
+    Raises `ConfigError` where the harness is not installed, a name is not known, or the model has no continuations,
+    and `FloatingPointError` for a score that is not finite.
+    """
+    for option, value, least in (("limit", limit, 1), ("num-fewshot", shots, 0)):
+        if value is not None and value < least:
+            raise ConfigError(f"--{option} {value}: must be {least} or more")
+    if include is not None and not include.is_dir():
+        raise ConfigError(f"--include-path {include}: is no folder; it holds the YAML files of tasks")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # the harness says of forks, of which there are none
+    try:
+        from lm_eval import simple_evaluate
+        from lm_eval.tasks import TaskManager
+
+        from gptjax.evals.harness import Backend
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--tasks {names[0]}: needs the lm-evaluation-harness ({error.name} is missing); "
+            "pip install 'gptjax[harness]', or name a task as FILE.py:NAME"
+        ) from None
+    found = trained.load(folder, say)
+    if not isinstance(found.model, Model) or not found.model.causal:
+        kind = type(found.run.model).__name__
+        raise ConfigError(
+            f"RUN {folder}: a {kind} does not predict a text from left to right; tasks are asked of a GPT"
+        )
+    params = in_precision(found.params["model"], found.run.precision)
+    backend = Backend(found.model, params, found.tokenizer, TOKENS_AT_ONCE, SEED)
+    manager = TaskManager(include_path=None if include is None else str(include))
+    if unknown := [name for name in names if name not in manager.all_tasks]:
+        where = "the harness's" if include is None else f"those of {include} or the harness's"
+        raise ConfigError(f"--tasks {unknown[0]}: is not among {where}; `lm_eval ls tasks` lists them")
+    results = simple_evaluate(
+        backend, tasks=list(names), num_fewshot=shots, limit=limit, task_manager=manager, log_samples=False
+    )
+    if backend.cut:
+        say(f"{backend.cut:,} of {backend.requests:,} requests did not fit and lost their oldest tokens")
+    tasks = [_task(name, values, results["n-samples"]) for name, values in results["results"].items()]
+    return {
+        "step": found.step,
+        "tasks": tasks,
+        "requests": backend.requests,
+        "cut_requests": backend.cut,
+        "seconds": backend.seconds,
+    }
+
+
+def _task(name: str, values: Mapping[str, Any], samples: Mapping[str, Any]) -> dict[str, Any]:
+    """{"task", "examples", "metrics": {METRIC: {"value", "stderr"}}}; a filter other than none is part of the name."""
+    metrics = {}
+    for key, value in values.items():
+        metric, comma, filtered = key.partition(",")
+        if not comma or metric.endswith("_stderr"):
+            continue
+        error = values.get(f"{metric}_stderr,{filtered}")
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise FloatingPointError(f"task {name}: {metric} is {value}, which is no finite number")
+        known = isinstance(error, int | float) and math.isfinite(error)
+        shown = metric if filtered == "none" else f"{metric}/{filtered}"
+        metrics[shown] = {"value": float(value), "stderr": float(error) if known else None}
+    return {"task": name, "examples": samples.get(name, {}).get("effective"), "metrics": metrics}
