@@ -11,6 +11,11 @@ In training: `replace(run, evaluation=Evaluation(tasks=(replace(lambada(), data=
 rows of metrics.jsonl hold lambada/accuracy, and checkpoints.keep_best="lambada/accuracy" keeps the best by it.
 """
 
+from dataclasses import replace
+
+from pretrain import tiny
+
+from gptjax.config import Checkpoints, Evaluation, Run
 from gptjax.evals.acceptability import Acceptable
 from gptjax.evals.choices import MinimalPairs, MultipleChoice, Referents, Verbalized
 from gptjax.evals.documents import Documents
@@ -85,4 +90,14 @@ def instructions() -> Writing:
         references=("{output}",),
         stop=("\n\n",),
         limit=200,
+    )
+
+
+def pretraining() -> Run:
+    """`pretrain.py:tiny`, asked 500 passages and 400 questions at every evaluation."""
+    tasks = (replace(lambada(), limit=500), replace(arc_easy(), limit=400))
+    return replace(
+        tiny(),
+        evaluation=Evaluation(every_steps=100, max_tokens=100_000, tasks=tasks),
+        checkpoints=Checkpoints(every_steps=100, keep_best="lambada/nats_per_token"),
     )

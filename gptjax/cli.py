@@ -92,8 +92,8 @@ def ask(asked: Eval) -> None:
     if len(own) < len(asked.tasks):
         ask_harness(asked, own)
         return
-    refuse_harness_options(asked)
-    found = exam.asked(asked.run, [arguments.task(name) for name in own], asked.data, say)
+    refuse_harness_options(asked, ("include_path", "num_fewshot"))
+    found = exam.asked(asked.run, [arguments.task(name) for name in own], asked.data, asked.limit, say)
     if asked.results is not None:
         found.write(asked.results)
     if asked.json:
@@ -119,9 +119,9 @@ def ask_harness(asked: Eval, own: Sequence[str]) -> None:
     Console().print(answers.of_harness(found))
 
 
-def refuse_harness_options(asked: Eval) -> None:
+def refuse_harness_options(asked: Eval, options: Sequence[str] = ("include_path", "limit", "num_fewshot")) -> None:
     """Raise `ConfigError` where what only the lm-evaluation-harness understands is given without a task of its."""
-    for option in ("include_path", "limit", "num_fewshot"):
+    for option in options:
         if (value := getattr(asked, option)) is not None:
             flag = option.replace("_", "-")
             raise ConfigError(f"--{flag} {value}: is for tasks of the lm-evaluation-harness; name some with --tasks")

@@ -66,13 +66,14 @@ def subject(run: Run, model: Model, tokenizer: Tokenizer, mesh: Mesh | None = No
     return Subject(model, tokenizer, rows, parts, sharding.placer(mesh, whole=True), sharding.fetch)
 
 
-def asked(folder: Path, tasks: Sequence[TaskConfig], data: str | None, say: Say) -> Answers:
-    """`gptjax eval --tasks`: what a checkpoint answers; `data` takes the place of the tasks' own records."""
+def asked(folder: Path, tasks: Sequence[TaskConfig], data: str | None, limit: int | None, say: Say) -> Answers:
+    """`gptjax eval --tasks`: what a checkpoint answers; `data` and `limit` take the place of the tasks' own."""
     found = trained.load(folder, say)
     whom = subject(found.run, found.model, found.tokenizer)
     params, results = in_precision(found.params["model"], found.run.precision), []
     for task in tasks:
-        chosen = task if data is None else replace(task, data=data)
+        limit_now = task.limit if limit is None else limit
+        chosen = replace(task, data=data or task.data, limit=limit_now)
         judged = chosen.build(whom)(params, nothing)
         for note in judged.notes:
             say(note)

@@ -74,7 +74,7 @@ class Eval:
     include_path: Path | None = None
     """A folder of the harness's YAML files with tasks of one's own."""
     limit: int | None = None
-    """Examples of each of the harness's tasks; default: all."""
+    """Examples of each task, from its start; default: all, or what the task says."""
     num_fewshot: int | None = None
     """Solved examples before each question of the harness's tasks; default: what the task says."""
     results: Path | None = None

@@ -18,6 +18,8 @@ from gptjax.evals.lastword import LastWord
 from gptjax.evals.sweep import Evaluator
 from gptjax.train import checkpoint
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 TASKS = """
 from gptjax.evals.choices import MinimalPairs
 from gptjax.evals.lastword import LastWord
@@ -115,6 +117,12 @@ def test_the_command_line_finds_what_training_found_with_intervals(place, capfd,
     assert right == found["tasks"][0]["accuracy"]["value"]
 
 
+def test_a_limit_asks_the_first_examples(place, capfd):
+    all_, some = (ask(place, capfd, f"{place}/tasks.py:words", *more) for more in ((), ("--limit", 5)))
+    assert [one["tasks"][0]["examples"] for one in (all_, some)] == [12, 5]
+    assert some["tasks"][0]["perplexity"] != all_["tasks"][0]["perplexity"]
+
+
 def test_people_get_a_table_that_says_what_is_measured(place, capfd):
     capfd.readouterr()
     words = ["eval", place / "run", "--data", place / "pairs.jsonl", "--tasks", place / "tasks.py:pairs"]
@@ -185,6 +193,8 @@ def test_mistakes_in_tasks_are_one_line(place, capfd, tmp_path):
     assert "gives a int, not a task" in line("--tasks", f"{place}/tasks.py:number")
     assert "did you mean 'pairs'" in line("--tasks", f"{place}/tasks.py:pair")
     assert "nowhere.jsonl: no such file" in line("--tasks", f"{place}/tasks.py:pairs")
+    assert "limit=0 must be positive" in line("--tasks", f"{place}/tasks.py:pairs", "--limit", 0)
+    assert "--num-fewshot 2: is for tasks of the" in line("--tasks", f"{place}/tasks.py:pairs", "--num-fewshot", 2)
     assert "--stride 3: is for running text" in line("--tasks", f"{place}/tasks.py:pairs", "--stride", 3)
     assert "is for the examples of --tasks" in line("--results", tmp_path / "x")
     with pytest.raises(ConfigError, match="tasks: two have one name; they are a, a"):

@@ -36,6 +36,19 @@ def unigram(vocab_size: int) -> Model:
     )
 
 
+def successor(vocab_size: int) -> Model:
+    """The likeliest next id is the one after the last: abc is followed by def."""
+
+    def features(params, inputs_BT, segments_BT=None, positions_BT=None, key=None):
+        return inputs_BT[..., None].astype(jnp.float32)
+
+    return unigram(vocab_size)._replace(
+        features=features,
+        head=lambda params, features, dtype=jnp.float32: -((jnp.arange(vocab_size) - features - 1.0) ** 2),
+        extend=lambda params, inputs_BT, cache, counts_B=None: (features(params, inputs_BT), cache),
+    )
+
+
 BYTES = Bytes(eos=True).build(lambda: iter(()))
 SUBJECT = Subject(unigram(BYTES.vocab_size), BYTES, rows=4)
 

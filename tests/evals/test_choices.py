@@ -11,6 +11,7 @@ from gptjax.config import ConfigError
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizers import Bytes
 from gptjax.evals.choices import MinimalPairs, MultipleChoice, Referents, Verbalized
+from gptjax.evals.choosing import Answered
 from gptjax.evals.shots import Shots
 from gptjax.evals.sweep import nothing
 
@@ -91,6 +92,14 @@ def test_bytes_choose_what_neither_sum_nor_mean_does(tmp_path):
     assert set(by.values()) == {0, 1}
     for name, choice in by.items():
         assert values(arc(tmp_path, (texts, int(choice))), params)[f"accuracy_{name}"] == 1.0
+
+
+def test_a_letter_of_two_bytes_counts_as_two(tmp_path):
+    """Both choices cost the same nats: "éé" has two letters and four bytes, "abc" has three of both."""
+    task = arc(tmp_path, (("éé", "abc"), 0))
+    one = Answered(task.asked(task.judged()[0]), np.array([12.0, 12.0]), np.array([5, 4]))
+    measures = task.statistics([one])
+    assert measures["accuracy_byte"](np.ones((1, 1))) == 1.0
 
 
 def test_a_referent_is_judged_by_what_follows_it(tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from evals.judges import BYTES, SUBJECT, judged, liking
+from evals.judges import BYTES, SUBJECT, judged, liking, successor
 
 from gptjax.config import ConfigError
 from gptjax.evals import statistics, writing
@@ -37,10 +37,19 @@ def test_an_end_of_text_ends_it_for_every_row_alone(tmp_path):
 
 
 def test_results_keep_the_order_of_the_records_whatever_their_lengths(tmp_path):
-    rows = [("q" * length, str(length)) for length in (3, 50, 1, 20, 9, 33)]
-    found = judged(asked(tmp_path, *rows), liking("a"))
-    assert [row["references"] for row in found.results] == [[f" {length}"] for _, length in rows]
-    assert [row["origin"].rpartition(":")[2] for row in found.results] == ["1", "2", "3", "4", "5", "6"]
+    rows = [("q" * length + letter, letter) for length, letter in ((3, "a"), (50, "f"), (1, "b"), (20, "k"), (9, "A"))]
+    task = asked(tmp_path, *rows, prompt="{question}", max_tokens=3)
+    subject = SUBJECT._replace(model=successor(BYTES.vocab_size), rows=2)
+    found = task.build(subject)(liking(""), lambda: None)
+    assert [row["references"] for row in found.results] == [[f" {letter}"] for _, letter in rows]
+    assert [row["origin"].rpartition(":")[2] for row in found.results] == ["1", "2", "3", "4", "5"]
+    assert [row["found"] for row in found.results] == [["bcd"], ["ghi"], ["cde"], ["lmn"], ["BCD"]]
+
+
+def test_a_text_ends_before_the_stop_that_comes_first(tmp_path):
+    task = asked(tmp_path, ("a", "bc"), prompt="{question}", stop=("f", "de", "x"))
+    found = task.build(SUBJECT._replace(model=successor(BYTES.vocab_size)))(liking(""), lambda: None)
+    assert found.results[0]["found"] == ["bc"]
 
 
 def test_long_prompts_lose_their_oldest_tokens_and_are_counted(tmp_path):
