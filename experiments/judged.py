@@ -1,14 +1,26 @@
 """What a language model is asked: tasks for `gptjax eval`, with 95% intervals, and for the evaluations of a run.
 
-Commands     gptjax eval RUN --tasks experiments/judged.py:lambada --data lambada_test.jsonl [--json]
-             gptjax eval RUN --tasks experiments/judged.py:arc_easy --data ARC-Easy-Test.jsonl
-             gptjax eval RUN --tasks experiments/judged.py:cola experiments/judged.py:... --data FOLDER
+Commands     gptjax eval RUN --tasks experiments/judged.py:lambada --data lambada_test.jsonl [--limit N] [--json]
+             gptjax eval RUN --tasks experiments/judged.py:sst2 experiments/judged.py:sst2_shots --data SST-2
+             gptjax train experiments/judged.py:pretraining --data train.txt --data.validation valid.txt --out RUN
+             --evaluation.tasks.0.data lambada_test.jsonl --evaluation.tasks.1.data ARC-Easy-Test.jsonl
 Data         --data takes a file of records, or for cola and sst2 the folder of a GLUE task (train.tsv and dev.tsv); on
              the Hugging Face hub: EleutherAI/lambada_openai, allenai/ai2_arc (its files ARC-Easy-Test.jsonl, ...),
              nyu-mll/glue (cola, sst2), allenai/winogrande, nyu-mll/blimp, Salesforce/wikitext
+Cost         on one CPU core for a model of 1.4 million parameters, all records: cola and sst2 17 s, wikitext 21 s,
+             lambada 35 s, arc_challenge 78 s, arc_easy 95 s, and with three shots three times over 149 s
+Expected     of the run that `pretraining` makes of WikiText-2's word-level train.txt (with --model.context 256
+             --tokenizer.vocab-size 4096 --steps 500, which is four minutes of pretraining): next to chance, and known
+             to be so. ARC-Easy, sum 0.270 [0.252, 0.288], mean 0.261 [0.243, 0.278], bytes 0.258 [0.242, 0.277], chance
+             0.250; with three shots 0.270, 0.264, 0.264. ARC-Challenge 0.212 [0.189, 0.237], 0.224, 0.245. LAMBADA
+             accuracy 0.000, 6.28 [6.23, 6.32] nats per token of the last word. CoLA, Matthews 0.063 [0.006, 0.120].
+             SST-2 0.509 [0.477, 0.541], always "positive", with four shots always "great". WikiText-2's valid.txt,
+             article by article, 455.5 [422.7, 489.2] a word, 1.684 [1.652, 1.714] bits per byte.
+             In training, LAMBADA's first 500 passages: 6.726, 6.600, 6.523, 6.346, 6.310 nats per token at the
+             evaluations; its last checkpoint is the best by them
 
-In training: `replace(run, evaluation=Evaluation(tasks=(replace(lambada(), data=..., limit=500),)))`, after which the
-rows of metrics.jsonl hold lambada/accuracy, and checkpoints.keep_best="lambada/accuracy" keeps the best by it.
+A task is a value: `replace(lambada(), data=..., limit=500)` in a run's `evaluation.tasks` puts lambada/accuracy and the
+others into the rows of metrics.jsonl, and checkpoints.keep_best="lambada/accuracy" keeps the best checkpoint by it.
 """
 
 from dataclasses import replace
