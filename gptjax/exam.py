@@ -72,8 +72,8 @@ def asked(folder: Path, tasks: Sequence[TaskConfig], data: str | None, limit: in
     whom = subject(found.run, found.model, found.tokenizer)
     params, results = in_precision(found.params["model"], found.run.precision), []
     for task in tasks:
-        limit_now = task.limit if limit is None else limit
-        chosen = replace(task, data=data or task.data, limit=limit_now)
+        chosen = task if data is None else replace(task, data=data)
+        chosen = chosen if limit is None else replace(chosen, limit=limit)
         judged = chosen.build(whom)(params, nothing)
         for note in judged.notes:
             say(note)

@@ -63,7 +63,7 @@ def evaluator(
     return Evaluator(
         lambda params, between: found.judge(in_precision(params, run.precision), between),
         lambda params: found.warm(in_precision(params, run.precision)),
-        found.names,
+        lambda params: found.names(jax.eval_shape(partial(in_precision, dtype=run.precision), params)),
     )
 
 
@@ -119,8 +119,8 @@ def held_out(
 
     Gives tokens, bytes, nats_per_token, perplexity, bits_per_byte, and the stride and context that they depend on; for
     a run fine-tuned on examples the means of its objective, for a task its scores and their 95% intervals over the
-    examples (accuracy, accuracy_low, accuracy_high), and for hidden tokens the means and
-    the text's pseudo-likelihood (`PSEUDO_TOKENS`), in their place. Without `data` it is training's own number, or with
+    examples (accuracy, accuracy_low, accuracy_high), and for hidden tokens the means and the text's pseudo-likelihood
+    (`PSEUDO_TOKENS`), in their place. Without `data` it is training's own number, or with
     `whole` that of the whole split; raises `FolderError` where the run's data have changed since.
     """
     if counted.holds(folder):

@@ -58,7 +58,7 @@ class Documents(TaskConfig):
         bytes_E = np.array([len(text.encode()) for text in texts])
         words_E = np.array([len(text.split()) for text in texts])
         split = TokenSplit(np.concatenate(ids), starts, int(bytes_E.sum()))
-        stride = min(self.stride or model.context, model.context)
+        stride = model.context if self.stride is None else self.stride
         given = likelihood.given(split, True, tokenizer.bos_id)
         tokens_E = np.diff(starts) - np.isin(starts[:-1], given)
 
