@@ -79,7 +79,7 @@ def _task(name: str, values: Mapping[str, Any], samples: Mapping[str, Any]) -> d
         error = values.get(f"{metric}_stderr,{filtered}")
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise FloatingPointError(f"task {name}: {metric} is {value}, which is no finite number")
-        known = isinstance(error, int | float) and math.isfinite(error)
         shown = metric if filtered == "none" else f"{metric}/{filtered}"
-        metrics[shown] = {"value": float(value), "stderr": float(error) if known else None}
+        stderr = float(error) if isinstance(error, int | float) and math.isfinite(error) else None
+        metrics[shown] = {"value": float(value), "stderr": stderr}
     return {"task": name, "examples": samples.get(name, {}).get("effective"), "metrics": metrics}
