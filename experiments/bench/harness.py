@@ -1,9 +1,10 @@
-"""The lm-evaluation-harness through this house's backend and through its own for transformers: same weights, same tasks.
+"""The lm-evaluation-harness through this house's backend and its own for transformers: the same weights and tasks.
 
-Command      taskset -c 0 python experiments/bench/harness.py --data DATA      (pip install 'gptjax[harness]' torch transformers)
+Command      taskset -c 0 python experiments/bench/harness.py --data DATA
+             (pip install 'gptjax[harness]' torch transformers)
 Cost         minutes on one CPU core
-Data         DATA holds gpt2-bpe/encoder.json and vocab.bpe (openai-community/gpt2's vocab.json and merges.txt), and what
-             experiments/harness/local.py names
+Data         DATA holds gpt2-bpe/encoder.json and vocab.bpe (vocab.json and merges.txt of openai-community/gpt2), and
+             what experiments/harness/local.py names
 Expected     not measured yet
 
 The weights are drawn at random, five times as far from zero as GPT-2 starts, so that likelihoods differ widely. Both
