@@ -70,7 +70,10 @@ def asked(
 
 
 def _task(name: str, values: Mapping[str, Any], samples: Mapping[str, Any]) -> dict[str, Any]:
-    """{"task", "examples", "metrics": {METRIC: {"value", "stderr"}}}; a filter other than none is part of the name."""
+    """{"task", "examples", "metrics": {METRIC: {"value", "stderr"}}}; a filter other than none is part of the name.
+
+    A group of tasks has no examples of its own (None), and no metrics where it adds none up.
+    """
     metrics = {}
     for key, value in values.items():
         metric, comma, filtered = key.partition(",")

@@ -17,6 +17,8 @@ Pair = tuple[np.ndarray, np.ndarray]
 """Ids of a context and of the continuation behind it."""
 CACHED = 2
 """What a token costs that is read behind a copy of a cache, in tokens of whole rows; measured on a CPU."""
+SHORTEST = 16
+"""Columns of the narrowest rows."""
 MOST_SHARING = 16
 """Continuations that read on from one cache at most; where there are more, the context is read again."""
 
@@ -140,13 +142,17 @@ def batches(
         most = max(map(_states, some), default=0)
         first = 0
         while first < len(some):
-            T, (C, U) = min(rung(len(some[first].row_T)), context), room if shared else (0, 0)
+            T, (C, U) = _columns(some[first], context), room if shared else (0, 0)
             rows = 1 << max(tokens // (T + C * U), 1).bit_length() - 1
             rows = min(rows, 1 << (len(some) - first - 1).bit_length())
             each = -(-rows // shards)
             chosen = some[first : first + each * shards]
             yield lay(chosen, T, room if shared else Branches(0, 0), each * rung(most), shards, each)
             first += len(chosen)
+
+
+def _columns(group: Group, context: int) -> int:
+    return min(max(rung(len(group.row_T)), SHORTEST), context)
 
 
 def _states(group: Group) -> int:

@@ -26,5 +26,6 @@ def of_harness(found: Mapping[str, Any]) -> Table:
     for task in found["tasks"]:
         for name, one in task["metrics"].items():
             error = "–" if one["stderr"] is None else f"± {number(one['stderr'])}"
-            table.add_row(task["task"], f"{task['examples']:,}", name, number(one["value"]), error)
+            examples = "–" if task["examples"] is None else f"{task['examples']:,}"  # a group has none of its own
+            table.add_row(task["task"], examples, name, number(one["value"]), error)
     return table
