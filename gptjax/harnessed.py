@@ -50,10 +50,7 @@ def asked(
         )
     params = in_precision(found.params["model"], found.run.precision)
     backend = Backend(found.model, params, found.tokenizer, TOKENS_AT_ONCE, SEED)
-    manager = TaskManager(include_path=None if include is None else str(include))
-    if unknown := [name for name in names if name not in manager.all_tasks]:
-        where = "the harness's" if include is None else f"those of {include} or the harness's"
-        raise ConfigError(f"--tasks {unknown[0]}: is not among {where}; `lm_eval ls tasks` lists them")
+    manager = _manager(TaskManager, names, include)
     results = simple_evaluate(
         backend, tasks=list(names), num_fewshot=shots, limit=limit, task_manager=manager, log_samples=False
     )
@@ -67,6 +64,20 @@ def asked(
         "cut_requests": backend.cut,
         "seconds": backend.seconds,
     }
+
+
+def _manager(manager: type, names: Sequence[str], include: Path | None) -> Any:
+    """What knows the tasks; raises `ConfigError` for a name that it does not know."""
+    given = None if include is None else str(include)
+    if given is not None:
+        alone = manager(include_path=given, include_defaults=False)
+        if set(names) <= set(alone.all_tasks):  # the harness's own take many seconds to be read
+            return alone
+    everything = manager(include_path=given)
+    if unknown := [name for name in names if name not in everything.all_tasks]:
+        where = "the harness's" if given is None else f"those of {given} or the harness's"
+        raise ConfigError(f"--tasks {unknown[0]}: is not among {where}; `lm_eval ls tasks` lists them")
+    return everything
 
 
 def _task(name: str, values: Mapping[str, Any], samples: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,8 +58,8 @@ def scored(
 ) -> Scored:
     """Score requests (context ids, continuation ids), in the dtype of `params`, the model's own.
 
-    An empty context is `start_id` (see `start`); a continuation that begins with that token
-    itself gives it as its context. Where both do not fit into the model's context, the oldest tokens are left out.
+    An empty context is `start_id` (see `start`); a continuation that begins with that token itself gives it as its
+    context. Where both do not fit into the model's context, the oldest tokens are left out.
     `tokens` are read at once, padding included, as rows that split evenly into `shards` parts (`place`).
 
     Raises `ConfigError` for a model that reads both sides of a token, `DataError` for an empty context without a
@@ -71,13 +71,11 @@ def scored(
     pairs = [_pair(model, number, *request, start_id) for number, request in enumerate(requests)]
     nats_R, greedy_R = np.full(len(pairs), np.nan), np.zeros(len(pairs), bool)
     todo = prefixes.batches(*prefixes.groups(pairs, model.context), tokens, model.context, shards)
-    for groups, (nats_BPK, best_BPK) in sweep(
-        functools.partial(_predicted, model), params, todo, place, fetch, between
-    ):
-        for group, nats_PK, best_PK in zip(groups, nats_BPK, best_BPK, strict=False):
-            for request, at in zip(group.requests, prefixes.placed(group), strict=True):
-                nats_R[request] = np.sum(nats_PK[at], dtype=np.float64)
-                greedy_R[request] = best_PK[at].all()
+    predict = functools.partial(_predicted, model)
+    for laid, (nats_SQK, best_SQK) in sweep(predict, params, todo, place, fetch, between):
+        for one in laid:
+            for (request, nats), (_, best) in zip(one.answers(nats_SQK), one.answers(best_SQK), strict=True):
+                nats_R[request], greedy_R[request] = np.sum(nats, dtype=np.float64), best.all()
     refuse_non_finite("score of request", nats_R)
     cut_R = np.array([len(before) + len(after) > model.context + 1 for before, after in pairs], bool)
     return Scored(nats_R, np.array([len(after) for _, after in pairs], np.int64), greedy_R, cut_R)

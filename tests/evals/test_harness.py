@@ -151,6 +151,7 @@ def test_greedy_texts_are_the_same_up_to_the_stop_string(both):
     ours, theirs = (lm.generate_until(instances("generate_until", asked)) for lm in both)
     assert ours == theirs
     assert not any("at" in text for text in ours)
+    print("OURS", ours, "THEIRS", theirs)
     free = [(context, {"until": [], "max_gen_toks": 40}) for context in contexts]
     longer = both[0].generate_until(instances("generate_until", free))
     assert all(text.startswith(cut) for text, cut in zip(longer, ours, strict=True))
