@@ -23,6 +23,8 @@ def asked(
 
     `include` is a folder of YAML files beside the harness's own; `limit` examples of each task are asked, behind
     `shots` solved ones. Where choices are equally likely the harness takes the first, unlike the tasks of this house.
+    Gives {"step", "tasks": [...], "requests", "cut_requests", "seconds"}: those in which the model answered.
+
     Raises `ConfigError` where the harness is not installed, a name is not known, or the model has no continuations,
     and `FloatingPointError` for a score that is not finite.
     """
@@ -31,10 +33,9 @@ def asked(
             raise ConfigError(f"--{option} {value}: must be {least} or more")
     if include is not None and not include.is_dir():
         raise ConfigError(f"--include-path {include}: is no folder; it holds the YAML files of tasks")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # the harness says of forks, of which there are none
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # it would warn of forks, of which there are none
     try:
         from lm_eval import simple_evaluate
-        from lm_eval.tasks import TaskManager
 
         from gptjax.evals.harness import Backend
     except ModuleNotFoundError as error:
@@ -42,38 +43,38 @@ def asked(
             f"--tasks {names[0]}: needs the lm-evaluation-harness ({error.name} is missing); "
             "pip install 'gptjax[harness]', or name a task as FILE.py:NAME"
         ) from None
-    found = trained.load(folder, say)
-    if not isinstance(found.model, Model) or not found.model.causal:
-        kind = type(found.run.model).__name__
-        raise ConfigError(
-            f"RUN {folder}: a {kind} does not predict a text from left to right; tasks are asked of a GPT"
-        )
+    manager, found = _manager(names, include), _reader(folder, say)
     params = in_precision(found.params["model"], found.run.precision)
     backend = Backend(found.model, params, found.tokenizer, TOKENS_AT_ONCE, SEED)
-    manager = _manager(TaskManager, names, include)
     results = simple_evaluate(
         backend, tasks=list(names), num_fewshot=shots, limit=limit, task_manager=manager, log_samples=False
     )
     if backend.cut:
         say(f"{backend.cut:,} of {backend.requests:,} requests did not fit and lost their oldest tokens")
     tasks = [_task(name, values, results["n-samples"]) for name, values in results["results"].items()]
-    return {
-        "step": found.step,
-        "tasks": tasks,
-        "requests": backend.requests,
-        "cut_requests": backend.cut,
-        "seconds": backend.seconds,
-    }
+    about = {"requests": backend.requests, "cut_requests": backend.cut, "seconds": backend.seconds}
+    return {"step": found.step, "tasks": tasks, **about}
 
 
-def _manager(manager: type, names: Sequence[str], include: Path | None) -> Any:
+def _reader(folder: Path, say: Say) -> trained.Trained:
+    """A run whose model has continuations."""
+    found = trained.load(folder, say)
+    if not isinstance(found.model, Model) or not found.model.causal:
+        kind = type(found.run.model).__name__
+        raise ConfigError(f"RUN {folder}: a {kind} does not predict a text from left to right; ask a GPT these tasks")
+    return found
+
+
+def _manager(names: Sequence[str], include: Path | None) -> Any:
     """What knows the tasks; raises `ConfigError` for a name that it does not know."""
+    from lm_eval.tasks import TaskManager
+
     given = None if include is None else str(include)
     if given is not None:
-        alone = manager(include_path=given, include_defaults=False)
+        alone = TaskManager(include_path=given, include_defaults=False)
         if set(names) <= set(alone.all_tasks):  # the harness's own take many seconds to be read
             return alone
-    everything = manager(include_path=given)
+    everything = TaskManager(include_path=given)
     if unknown := [name for name in names if name not in everything.all_tasks]:
         where = "the harness's" if given is None else f"those of {given} or the harness's"
         raise ConfigError(f"--tasks {unknown[0]}: is not among {where}; `lm_eval ls tasks` lists them")
