@@ -82,7 +82,7 @@ def _manager(names: Sequence[str], include: Path | None) -> Any:
 
 
 def _task(name: str, values: Mapping[str, Any], samples: Mapping[str, Any]) -> dict[str, Any]:
-    """{"task", "examples", "metrics": {METRIC: {"value", "stderr"}}}; a filter other than none is part of the name.
+    """{"task", "examples", METRIC: {"value", "stderr"}, ...}; a filter other than none is part of the metric's name.
 
     A group of tasks has no examples of its own (None), and no metrics where it adds none up.
     """
@@ -97,4 +97,4 @@ def _task(name: str, values: Mapping[str, Any], samples: Mapping[str, Any]) -> d
         shown = metric if filtered == "none" else f"{metric}/{filtered}"
         stderr = float(error) if isinstance(error, int | float) and math.isfinite(error) else None
         metrics[shown] = {"value": float(value), "stderr": stderr}
-    return {"task": name, "examples": samples.get(name, {}).get("effective"), "metrics": metrics}
+    return {"task": name, "examples": samples.get(name, {}).get("effective"), **metrics}

@@ -45,5 +45,6 @@ def test_metrics_have_their_standard_error_and_their_filter():
     assert found == {
         "task": "x",
         "examples": 4,
-        "metrics": {"acc": {"value": 0.5, "stderr": 0.1}, "em/strict": {"value": 1.0, "stderr": None}},
+        "acc": {"value": 0.5, "stderr": 0.1},
+        "em/strict": {"value": 1.0, "stderr": None},
     }
