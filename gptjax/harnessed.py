@@ -23,6 +23,8 @@ def asked(
 
     `include` is a folder of YAML files beside the harness's own; `limit` examples of each task are asked, behind
     `shots` solved ones. Where choices are equally likely the harness takes the first, unlike the tasks of this house.
+    Gives {"step", "tasks": [...], "requests", "cut_requests", "seconds"}: those in which the model answered.
+
     Raises `ConfigError` where the harness is not installed, a name is not known, or the model has no continuations,
     and `FloatingPointError` for a score that is not finite.
     """
@@ -31,10 +33,9 @@ def asked(
             raise ConfigError(f"--{option} {value}: must be {least} or more")
     if include is not None and not include.is_dir():
         raise ConfigError(f"--include-path {include}: is no folder; it holds the YAML files of tasks")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # the harness says of forks, of which there are none
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # it would warn of forks, of which there are none
     try:
         from lm_eval import simple_evaluate
-        from lm_eval.tasks import TaskManager
 
         from gptjax.evals.harness import Backend
     except ModuleNotFoundError as error:
@@ -42,35 +43,49 @@ def asked(
             f"--tasks {names[0]}: needs the lm-evaluation-harness ({error.name} is missing); "
             "pip install 'gptjax[harness]', or name a task as FILE.py:NAME"
         ) from None
-    found = trained.load(folder, say)
-    if not isinstance(found.model, Model) or not found.model.causal:
-        kind = type(found.run.model).__name__
-        raise ConfigError(
-            f"RUN {folder}: a {kind} does not predict a text from left to right; tasks are asked of a GPT"
-        )
+    manager, found = _manager(names, include), _reader(folder, say)
     params = in_precision(found.params["model"], found.run.precision)
     backend = Backend(found.model, params, found.tokenizer, TOKENS_AT_ONCE, SEED)
-    manager = TaskManager(include_path=None if include is None else str(include))
-    if unknown := [name for name in names if name not in manager.all_tasks]:
-        where = "the harness's" if include is None else f"those of {include} or the harness's"
-        raise ConfigError(f"--tasks {unknown[0]}: is not among {where}; `lm_eval ls tasks` lists them")
     results = simple_evaluate(
         backend, tasks=list(names), num_fewshot=shots, limit=limit, task_manager=manager, log_samples=False
     )
     if backend.cut:
         say(f"{backend.cut:,} of {backend.requests:,} requests did not fit and lost their oldest tokens")
     tasks = [_task(name, values, results["n-samples"]) for name, values in results["results"].items()]
-    return {
-        "step": found.step,
-        "tasks": tasks,
-        "requests": backend.requests,
-        "cut_requests": backend.cut,
-        "seconds": backend.seconds,
-    }
+    about = {"requests": backend.requests, "cut_requests": backend.cut, "seconds": backend.seconds}
+    return {"step": found.step, "tasks": tasks, **about}
+
+
+def _reader(folder: Path, say: Say) -> trained.Trained:
+    """A run whose model has continuations."""
+    found = trained.load(folder, say)
+    if not isinstance(found.model, Model) or not found.model.causal:
+        kind = type(found.run.model).__name__
+        raise ConfigError(f"RUN {folder}: a {kind} does not predict a text from left to right; ask a GPT these tasks")
+    return found
+
+
+def _manager(names: Sequence[str], include: Path | None) -> Any:
+    """What knows the tasks; raises `ConfigError` for a name that it does not know."""
+    from lm_eval.tasks import TaskManager
+
+    given = None if include is None else str(include)
+    if given is not None:
+        alone = TaskManager(include_path=given, include_defaults=False)
+        if set(names) <= set(alone.all_tasks):  # the harness's own take many seconds to be read
+            return alone
+    everything = TaskManager(include_path=given)
+    if unknown := [name for name in names if name not in everything.all_tasks]:
+        where = "the harness's" if given is None else f"those of {given} or the harness's"
+        raise ConfigError(f"--tasks {unknown[0]}: is not among {where}; `lm_eval ls tasks` lists them")
+    return everything
 
 
 def _task(name: str, values: Mapping[str, Any], samples: Mapping[str, Any]) -> dict[str, Any]:
-    """{"task", "examples", "metrics": {METRIC: {"value", "stderr"}}}; a filter other than none is part of the name."""
+    """{"task", "examples", METRIC: {"value", "stderr"}, ...}; a filter other than none is part of the metric's name.
+
+    A group of tasks has no examples of its own (None), and no metrics where it adds none up.
+    """
     metrics = {}
     for key, value in values.items():
         metric, comma, filtered = key.partition(",")
@@ -79,7 +94,7 @@ def _task(name: str, values: Mapping[str, Any], samples: Mapping[str, Any]) -> d
         error = values.get(f"{metric}_stderr,{filtered}")
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise FloatingPointError(f"task {name}: {metric} is {value}, which is no finite number")
-        known = isinstance(error, int | float) and math.isfinite(error)
         shown = metric if filtered == "none" else f"{metric}/{filtered}"
-        metrics[shown] = {"value": float(value), "stderr": float(error) if known else None}
-    return {"task": name, "examples": samples.get(name, {}).get("effective"), "metrics": metrics}
+        stderr = float(error) if isinstance(error, int | float) and math.isfinite(error) else None
+        metrics[shown] = {"value": float(value), "stderr": stderr}
+    return {"task": name, "examples": samples.get(name, {}).get("effective"), **metrics}

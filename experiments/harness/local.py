@@ -1,7 +1,9 @@
 """Test sets for the lm-evaluation-harness from files on this machine: no hub, no copy in a cache.
 
-Command      GPTJAX_TASK_DATA=DATA gptjax eval RUN --tasks arc_easy_local lambada_local --include-path experiments/harness
-Data         DATA holds arc/ARC-Easy-Test.jsonl (the release of allenai.org/data/arc; Hugging Face: allenai/ai2_arc, ARC-Easy)
+Command      export GPTJAX_TASK_DATA=DATA
+             gptjax eval RUN --include-path experiments/harness --tasks arc_easy_local lambada_local
+Cost         seconds for small models (experiments/bench/harness.py measures it)
+Data         DATA holds arc/ARC-Easy-Test.jsonl (Hugging Face: allenai/ai2_arc, ARC-Easy; this is allenai.org's file)
              and lambada/lambada_test.jsonl (Hugging Face: EleutherAI/lambada_openai)
 
 The YAML files beside this one are the harness's arc_easy and lambada_openai in all but where the examples come from.

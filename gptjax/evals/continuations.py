@@ -58,8 +58,8 @@ def scored(
 ) -> Scored:
     """Score requests (context ids, continuation ids), in the dtype of `params`, the model's own.
 
-    An empty context is `start_id` (see `start`); a continuation that begins with that token
-    itself gives it as its context. Where both do not fit into the model's context, the oldest tokens are left out.
+    An empty context is `start_id` (see `start`); a continuation that begins with that token itself gives it as its
+    context. Where both do not fit into the model's context, the oldest tokens are left out.
     `tokens` are read at once, padding included, as rows that split evenly into `shards` parts (`place`).
 
     Raises `ConfigError` for a model that reads both sides of a token, `DataError` for an empty context without a
@@ -71,13 +71,11 @@ def scored(
     pairs = [_pair(model, number, *request, start_id) for number, request in enumerate(requests)]
     nats_R, greedy_R = np.full(len(pairs), np.nan), np.zeros(len(pairs), bool)
     todo = prefixes.batches(*prefixes.groups(pairs, model.context), tokens, model.context, shards)
-    for groups, (nats_BPK, best_BPK) in sweep(
-        functools.partial(_predicted, model), params, todo, place, fetch, between
-    ):
-        for group, nats_PK, best_PK in zip(groups, nats_BPK, best_BPK, strict=False):
-            for request, at in zip(group.requests, prefixes.placed(group), strict=True):
-                nats_R[request] = np.sum(nats_PK[at], dtype=np.float64)
-                greedy_R[request] = best_PK[at].all()
+    predict = functools.partial(_predicted, model)
+    for laid, (nats_SQK, best_SQK) in sweep(predict, params, todo, place, fetch, between):
+        for one in laid:
+            for (request, nats), (_, best) in zip(one.answers(nats_SQK), one.answers(best_SQK), strict=True):
+                nats_R[request], greedy_R[request] = np.sum(nats, dtype=np.float64), best.all()
     refuse_non_finite("score of request", nats_R)
     cut_R = np.array([len(before) + len(after) > model.context + 1 for before, after in pairs], bool)
     return Scored(nats_R, np.array([len(after) for _, after in pairs], np.int64), greedy_R, cut_R)
@@ -108,32 +106,33 @@ def _pair(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _predicted(model: Model, params: Params, rows: Rows) -> tuple[jax.Array, jax.Array]:
-    """nats_BPK of the targets of every state, and whether each is the likeliest; past a row's count without meaning."""
-    features_BSD = _features(model, params, rows)
-    B, P, K = rows.targets_BPK.shape
-    step = min(P, -(-STATES_AT_ONCE // B))
-    states_BP, targets_BPK = jnp.asarray(rows.states_BP), jnp.asarray(rows.targets_BPK)
+    """nats_SQK of the targets of every state, and whether each is the likeliest; those past the count mean nothing."""
+    S, Q, K = rows.targets_SQK.shape
+    features_BMD = _features(model, params, rows)
+    features_SMD = features_BMD.reshape(S, -1, features_BMD.shape[-1])
+    states_SQ, targets_SQK = jnp.asarray(rows.states_SQ), jnp.asarray(rows.targets_SQK)
+    step = min(Q, -(-STATES_AT_ONCE // S))
 
     def some(number: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         # Starts are clamped alike where states are taken and results are put: the last part may repeat some.
         first = number * step
-        at_BJ, targets_BJK = (jax.lax.dynamic_slice_in_dim(x, first, step, 1) for x in (states_BP, targets_BPK))
-        features_BJD = jnp.take_along_axis(features_BSD, at_BJ[..., None], axis=1)
-        logits_BJV = model.head(params, features_BJD)
-        log_z_BJ1 = jax.nn.logsumexp(logits_BJV, axis=-1, keepdims=True)
-        nats_BJK = log_z_BJ1 - jnp.take_along_axis(logits_BJV, targets_BJK, axis=-1)
-        best_BJK = _likeliest(logits_BJV)[..., None] == targets_BJK
+        at_SJ, targets_SJK = (jax.lax.dynamic_slice_in_dim(x, first, step, 1) for x in (states_SQ, targets_SQK))
+        features_SJD = jnp.take_along_axis(features_SMD, at_SJ[..., None], axis=1)
+        logits_SJV = model.head(params, features_SJD)
+        log_z_SJ1 = jax.nn.logsumexp(logits_SJV, axis=-1, keepdims=True)
+        nats_SJK = log_z_SJ1 - jnp.take_along_axis(logits_SJV, targets_SJK, axis=-1)
+        best_SJK = _likeliest(logits_SJV)[..., None] == targets_SJK
         put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=first, axis=1)
-        return put(found[0], nats_BJK), put(found[1], best_BJK)
+        return put(found[0], nats_SJK), put(found[1], best_SJK)
 
-    empty = jnp.zeros((B, P, K), jnp.float32), jnp.zeros((B, P, K), bool)
-    return jax.lax.fori_loop(0, -(-jnp.max(rows.counts_B) // step), some, empty)
+    empty = jnp.zeros((S, Q, K), jnp.float32), jnp.zeros((S, Q, K), bool)
+    return jax.lax.fori_loop(0, -(-jnp.max(rows.counts_S) // step), some, empty)
 
 
-def _likeliest(logits_BJV: jax.Array) -> jax.Array:
+def _likeliest(logits_SJV: jax.Array) -> jax.Array:
     """The lowest id that has the largest logit: what argmax gives, which takes a CPU ten times as long."""
-    top_BJ1, V = jnp.max(logits_BJV, axis=-1, keepdims=True), logits_BJV.shape[-1]
-    return jnp.min(jnp.where(logits_BJV == top_BJ1, jnp.arange(V), V), axis=-1)
+    top_SJ1, V = jnp.max(logits_SJV, axis=-1, keepdims=True), logits_SJV.shape[-1]
+    return jnp.min(jnp.where(logits_SJV == top_SJ1, jnp.arange(V), V), axis=-1)
 
 
 def _features(model: Model, params: Params, rows: Rows) -> jax.Array:

@@ -63,8 +63,8 @@ class Backend(TemplateLM):
     ) -> list[tuple[float, bool]]:
         found = self._scored([(before, after) for _, before, after in requests])
         answers = [(-float(nats), bool(greedy)) for nats, greedy in zip(found.nats_R, found.greedy_R, strict=True)]
-        for (texts, _, _), answer in zip(requests, answers, strict=True):
-            self.cache_hook.add_partial("loglikelihood", texts, answer)
+        for request, answer in zip(requests, answers, strict=True):
+            self.cache_hook.add_partial("loglikelihood", request[0], answer)
         return answers
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:

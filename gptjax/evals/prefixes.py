@@ -5,7 +5,7 @@ states: the last token of the context, which predicts the first token of every c
 continuation but its last. A request by itself is one row, and its states are the last tokens of that row.
 
 Axes: T tokens of a row, C continuations of a group, U tokens of a continuation that are read (all but the last),
-P states of a group, K continuations that one state predicts a token of.
+S shards of the rows, Q states of a shard, K continuations that one state predicts a token of.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +15,10 @@ import numpy as np
 
 Pair = tuple[np.ndarray, np.ndarray]
 """Ids of a context and of the continuation behind it."""
+CACHED = 2
+"""What a token costs that is read behind a copy of a cache, in tokens of whole rows; measured on a CPU."""
+SHORTEST = 16
+"""Columns of the narrowest rows."""
 MOST_SHARING = 16
 """Continuations that read on from one cache at most; where there are more, the context is read again."""
 
@@ -36,7 +40,7 @@ class Group(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """B groups as arrays of one shape; a pytree of int32 arrays with a leading B."""
+    """B groups as int32 arrays of one shape; a pytree whose leading axes split into S parts."""
 
     inputs_BT: np.ndarray
     """Padded on the right."""
@@ -45,12 +49,26 @@ class Rows(NamedTuple):
     branches_BCU: np.ndarray
     """What is read behind the context: continuations without their last token. C = 0 for requests by themselves."""
     branch_lengths_BC: np.ndarray
-    states_BP: np.ndarray
-    """Where each state is: columns of the row, then those of the branches, one after another."""
-    counts_B: np.ndarray
-    """States of each row."""
-    targets_BPK: np.ndarray
+    states_SQ: np.ndarray
+    """Where each state is among the shard's T + C U columns of a row (the row itself, then its branches) after row."""
+    counts_S: np.ndarray
+    """States of each shard; what is behind them is padding."""
+    targets_SQK: np.ndarray
     """What each state predicts."""
+
+
+class Laid(NamedTuple):
+    """A group, and where in the batch its states are."""
+
+    group: Group
+    shard: int
+    first: int
+    """Its first state among the shard's."""
+
+    def answers(self, values_SQK: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """(request, what there is for each token of its continuation)."""
+        for request, (states, slots) in zip(self.group.requests, placed(self.group), strict=True):
+            yield request, values_SQK[self.shard, self.first + states, slots]
 
 
 class Branches(NamedTuple):
@@ -104,7 +122,7 @@ def _room(pairs: Sequence[Pair], by_context: Sequence[list[int]]) -> Branches:
         long = np.sum((length_X[x_R] + read_R)[read_R > U])
         for C in range(2, most + 1):
             over_X = short_X % C
-            shared = np.sum((short_X // C + (over_X > 1)) * (length_X + C * U))
+            shared = np.sum((short_X // C + (over_X > 1)) * (length_X + CACHED * C * U))
             total = float(long + shared + np.sum((over_X == 1) * (length_X + U)))
             if total < least:
                 best, least = Branches(C, U), total
@@ -112,30 +130,29 @@ def _room(pairs: Sequence[Pair], by_context: Sequence[list[int]]) -> Branches:
 
 
 def batches(
-    groups: Sequence[Group], room: Branches, tokens: int, context: int, multiple: int = 1
-) -> Iterator[tuple[list[Group], Rows]]:
+    groups: Sequence[Group], room: Branches, tokens: int, context: int, shards: int = 1
+) -> Iterator[tuple[list[Laid], Rows]]:
     """(groups, their rows): of about `tokens` tokens at once, the longest first, in few shapes.
 
-    The rows of a batch are a multiple of `multiple`, the parts that they will be split into. What room the longest
-    groups leave in their last batch is filled with shorter ones, so that no length has a batch of its own to fill up.
+    What room the longest groups leave in their last batch is filled with shorter ones, so that no length has a batch
+    of its own to fill up. There are as many rows in each of the `shards` parts that they will be split into.
     """
     for shared in (True, False):
-        # Those with most states first: of every row the head reads as many as the row with most of them has.
-        some = sorted((g for g in groups if g.shared == shared), key=lambda g: _key(g, context), reverse=True)
-        C, U = room if shared else (0, 0)
-        P = 1 + C * U if shared else rung(max((len(g.continuations[0]) for g in some), default=0))
+        some = sorted((g for g in groups if g.shared == shared), key=lambda g: len(g.row_T), reverse=True)
+        most = max(map(_states, some), default=0)
         first = 0
         while first < len(some):
-            T = min(rung(len(some[first].row_T)), context)
+            T, (C, U) = _columns(some[first], context), room if shared else (0, 0)
             rows = 1 << max(tokens // (T + C * U), 1).bit_length() - 1
             rows = min(rows, 1 << (len(some) - first - 1).bit_length())
-            chosen = some[first : first + rows]
-            yield chosen, lay(chosen, (T, C, U, P), -(-rows // multiple) * multiple)
-            first += rows
+            each = -(-rows // shards)
+            chosen = some[first : first + each * shards]
+            yield lay(chosen, T, room if shared else Branches(0, 0), each * rung(most), shards, each)
+            first += len(chosen)
 
 
-def _key(group: Group, context: int) -> tuple[int, int]:
-    return min(rung(len(group.row_T)), context), _states(group)
+def _columns(group: Group, context: int) -> int:
+    return min(max(rung(len(group.row_T)), SHORTEST), context)
 
 
 def _states(group: Group) -> int:
@@ -162,29 +179,37 @@ def placed(group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield states, slots
 
 
-def lay(groups: Sequence[Group], shape: tuple[int, int, int, int], rows: int) -> Rows:
-    """The groups as the first of `rows` rows of shape (T, C, U, P); the others are empty."""
-    T, C, U, P = shape
+def lay(
+    groups: Sequence[Group], T: int, room: Branches, states: int, shards: int, each: int
+) -> tuple[list[Laid], Rows]:
+    """The groups in `shards` parts of `each` rows, one part after another; rows that are left are empty."""
+    C, U = room
     found = Rows(
-        inputs_BT=np.zeros((rows, T), np.int32),
-        lengths_B=np.zeros(rows, np.int32),
-        branches_BCU=np.zeros((rows, C, U), np.int32),
-        branch_lengths_BC=np.zeros((rows, C), np.int32),
-        states_BP=np.zeros((rows, P), np.int32),
-        counts_B=np.zeros(rows, np.int32),
-        targets_BPK=np.zeros((rows, P, max(C, 1)), np.int32),
+        inputs_BT=np.zeros((shards * each, T), np.int32),
+        lengths_B=np.zeros(shards * each, np.int32),
+        branches_BCU=np.zeros((shards * each, C, U), np.int32),
+        branch_lengths_BC=np.zeros((shards * each, C), np.int32),
+        states_SQ=np.zeros((shards, states), np.int32),
+        counts_S=np.zeros(shards, np.int32),
+        targets_SQK=np.zeros((shards, states, max(C, 1)), np.int32),
     )
-    for b, group in enumerate(groups):
-        length = len(group.row_T)
-        found.inputs_BT[b, :length], found.lengths_B[b], found.counts_B[b] = group.row_T, length, _states(group)
-        if group.shared:
-            found.states_BP[b, 0] = length - 1
-        for c, (continuation, (states, slots)) in enumerate(zip(group.continuations, placed(group), strict=True)):
-            found.targets_BPK[b, states, slots] = continuation
-            if not group.shared:
-                found.states_BP[b, states] = np.arange(length - len(states), length)
-                continue
+    laid = []
+    for number, group in enumerate(groups):
+        # The shards take turns, and have about as many states each.
+        row, shard = divmod(number, shards)
+        b, length = shard * each + row, len(group.row_T)
+        here = Laid(group, shard, int(found.counts_S[shard]))
+        laid.append(here)
+        found.inputs_BT[b, :length], found.lengths_B[b] = group.row_T, length
+        at_Q = np.full(_states(group), length - 1)
+        for c, (continuation, (places, slots)) in enumerate(zip(group.continuations, placed(group), strict=True)):
+            found.targets_SQK[shard, here.first + places, slots] = continuation
             read = len(continuation) - 1
-            found.branches_BCU[b, c, :read], found.branch_lengths_BC[b, c] = continuation[:-1], read
-            found.states_BP[b, states[1:]] = T + c * U + np.arange(read)
-    return found
+            if group.shared:
+                found.branches_BCU[b, c, :read], found.branch_lengths_BC[b, c] = continuation[:-1], read
+                at_Q[places[1:]] = T + c * U + np.arange(read)
+            else:
+                at_Q[places] = np.arange(length - 1 - read, length)
+        found.states_SQ[shard, here.first : here.first + len(at_Q)] = row * (T + C * U) + at_Q
+        found.counts_S[shard] += len(at_Q)
+    return laid, found

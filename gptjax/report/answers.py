@@ -24,7 +24,8 @@ def of_harness(found: Mapping[str, Any]) -> Table:
     said = f"{found['requests']:,} requests in {found['seconds']:.1f} seconds"
     table = Table("task", "examples", "metric", "value", "standard error", caption=said, caption_justify="left")
     for task in found["tasks"]:
-        for name, one in task["metrics"].items():
+        for name, one in ((name, one) for name, one in task.items() if name not in ("task", "examples")):
             error = "–" if one["stderr"] is None else f"± {number(one['stderr'])}"
-            table.add_row(task["task"], f"{task['examples']:,}", name, number(one["value"]), error)
+            examples = "–" if task["examples"] is None else f"{task['examples']:,}"  # a group has none of its own
+            table.add_row(task["task"], examples, name, number(one["value"]), error)
     return table
