@@ -63,7 +63,7 @@ def evaluator(
     return Evaluator(
         lambda params, between: found.judge(in_precision(params, run.precision), between),
         lambda params: found.warm(in_precision(params, run.precision)),
-        lambda params: found.names(jax.eval_shape(partial(in_precision, dtype=run.precision), params)),
+        lambda params: found.names(jax.eval_shape(lambda tree: cast(tree, run.precision), params)),
     )
 
 

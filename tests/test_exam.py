@@ -10,7 +10,7 @@ import pytest
 from runs import TARGETS, rows
 from test_cli import mistake, mistake_after_notes
 
-from gptjax import exam, launch, trained
+from gptjax import exam, judge, launch, trained
 from gptjax.cli import run_verb
 from gptjax.config import Checkpoints, ConfigError, Evaluation, TaskConfig
 from gptjax.evals.choices import MinimalPairs
@@ -142,20 +142,18 @@ def test_a_wrong_metric_for_the_best_is_refused_before_anything_is_written(place
 
 
 def test_the_names_that_are_known_early_are_those_of_the_rows(place):
-    """Also of a fine-tuned task, whose scores stand beside its loss."""
     found = trained.load(place / "run", quiet)
-    early: tuple[str, ...] = ()
 
     def init(key: jax.Array) -> object:
         return found.params
 
     sources = found.run.objective.sources(found.run.data, found.tokenizer, 32, found.run.seed, place / "cache")
-    from gptjax import judge
-
     plain = judge.evaluator(found.run, found.model, found.objective, sources)
     judges = exam.with_tasks(found.run, plain, found.model, found.tokenizer)
     early = judges.names(jax.eval_shape(init, jax.random.key(0)))
     assert set(early) == judged(place / "run")[-1].keys() - {"step", "split"}
+    half = judge.evaluator(replace(found.run, precision="bfloat16"), found.model, found.objective, sources)
+    assert set(half.names(found.params)) == {name for name in early if "/" not in name}
 
 
 def test_a_fine_tuned_task_says_its_names_early_and_its_intervals_late(place, text, capfd, tmp_path):
@@ -215,5 +213,5 @@ def test_nothing_held_out_and_no_task_has_nothing_to_keep_the_best_by(place, tex
     plain = replace(run(place, text, "nats_per_token"), evaluation=Evaluation())
     with pytest.raises(ConfigError, match="it has none, for nothing is held out"):
         exam.require_best(plain, None, lambda key: {})
-    judge = Evaluator(lambda params, between: {}, lambda params: None, lambda params: ("nats_per_token",))
-    exam.require_best(plain, judge, lambda key: {})
+    judges = Evaluator(lambda params, between: {}, lambda params: None, lambda params: ("nats_per_token",))
+    exam.require_best(plain, judges, lambda key: {})

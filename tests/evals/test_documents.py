@@ -65,6 +65,11 @@ def test_one_document_has_no_interval_and_none_is_refused(tmp_path):
         Documents(name="d", data="d", begins="(")
 
 
+def test_a_stride_beyond_the_context_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"stride=65 is not in 1..context=64"):
+        judged(documents(tmp_path, stride=65), PARAMS)
+
+
 def test_a_model_of_nan_is_refused(tmp_path):
     with pytest.raises(FloatingPointError, match="score of token 1 is nan"):
         judged(documents(tmp_path), {"logits": np.full(V, np.nan, np.float32)})
