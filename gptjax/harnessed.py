@@ -2,7 +2,9 @@
 
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from gptjax.types import Model
 
 SEED = 1234
 """Of whatever a task draws; the harness's own default."""
+RESAMPLES = 1000
+"""Bootstrap resamples of a standard error that has no formula."""
 
 
 def asked(
@@ -33,7 +37,7 @@ def asked(
             raise ConfigError(f"--{option} {value}: must be {least} or more")
     if include is not None and not include.is_dir():
         raise ConfigError(f"--include-path {include}: is no folder; it holds the YAML files of tasks")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # it would warn of forks, of which there are none
+    os.environ["DISABLE_MULTIPROC"] = "1"  # its bootstrap would fork, and a process that runs JAX must not
     try:
         from lm_eval import simple_evaluate
 
@@ -46,9 +50,9 @@ def asked(
     manager, found = _manager(names, include), _reader(folder, say)
     params = in_precision(found.params["model"], found.run.precision)
     backend = Backend(found.model, params, found.tokenizer, TOKENS_AT_ONCE, SEED)
-    results = simple_evaluate(
-        backend, tasks=list(names), num_fewshot=shots, limit=limit, task_manager=manager, log_samples=False
-    )
+    how = {"num_fewshot": shots, "limit": limit, "bootstrap_iters": RESAMPLES, "log_samples": False}
+    with redirect_stdout(sys.stderr):  # it talks, and stdout is for results
+        results = simple_evaluate(backend, tasks=list(names), task_manager=manager, **how)
     if backend.cut:
         say(f"{backend.cut:,} of {backend.requests:,} requests did not fit and lost their oldest tokens")
     tasks = [_task(name, values, results["n-samples"]) for name, values in results["results"].items()]

@@ -171,12 +171,13 @@ def test_drawn_texts_repeat_by_seed_and_unknown_settings_are_refused(both):
         ours.generate_until(instances("generate_until", [("the cat", {"max_gen_toks": 48})]))
 
 
-def test_tasks_give_what_they_give_through_the_harness_own_backend(home, both):
+def test_tasks_give_what_they_give_through_the_harness_own_backend(home, both, capsys):
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
     said = []
     found = harnessed.asked(home / "run", list(TASKS), home / "tasks", None, None, said.append)
+    assert capsys.readouterr().out == ""
     manager = TaskManager(include_path=str(home / "tasks"), include_defaults=False)
     theirs = simple_evaluate(both[1], tasks=list(TASKS), task_manager=manager, log_samples=False)["results"]
     assert {task["task"] for task in found["tasks"]} == set(TASKS)
