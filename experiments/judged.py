@@ -7,7 +7,7 @@ Commands     gptjax eval RUN --tasks experiments/judged.py:lambada --data lambad
 Data         --data takes a file of records, or for cola and sst2 the folder of a GLUE task (train.tsv and dev.tsv); on
              the Hugging Face hub: EleutherAI/lambada_openai, allenai/ai2_arc (its files ARC-Easy-Test.jsonl, ...),
              nyu-mll/glue (cola, sst2), allenai/winogrande, nyu-mll/blimp, Salesforce/wikitext
-Cost         on one CPU core for a model of 1.4 million parameters, all records: cola and sst2 17 s, wikitext 21 s,
+Cost         on one CPU core for a model of 0.92 million parameters, all records: cola and sst2 17 s, wikitext 21 s,
              lambada 35 s, arc_challenge 78 s, arc_easy 95 s, and with three shots three times over 149 s
 Expected     of the run that `pretraining` makes of WikiText-2's word-level train.txt (with --model.context 256
              --tokenizer.vocab-size 4096 --steps 500, which is four minutes of pretraining): next to chance, and known

@@ -74,7 +74,7 @@ def best_threshold(scores_E: np.ndarray, labels_E: np.ndarray) -> float:
     """
     order_E = np.argsort(scores_E, kind="stable")
     scores_E, labels_E = scores_E[order_E], labels_E[order_E]
-    ends = np.flatnonzero(np.diff(scores_E) > 0)  # the last score of each group below which a threshold fits
+    ends = np.flatnonzero(np.diff(scores_E) > 0)  # scores behind which a threshold fits
     if not len(ends):
         return float(scores_E[0])
     negatives_below = np.cumsum(1 - labels_E)[ends].astype(np.float64)

@@ -58,7 +58,7 @@ class Evaluator:
     """What `judge` may give the metrics of, by the shapes of the parameters alone: nothing is computed."""
 
     def compile(self, params: Params) -> None:
-        """Compile for parameters of these shapes, dtypes and shardings, so that judging never waits for it: tasks may."""
+        """Compile for parameters of these shapes, dtypes and shardings, so that judging never waits; tasks may."""
         self.warm(params)
 
     def __call__(self, params: Params, between: Between = nothing) -> dict[str, float]:
