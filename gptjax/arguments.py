@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import tyro
 
 from gptjax import config, trained
-from gptjax.config import ConfigError, Corpus, Run, nearest
+from gptjax.config import ConfigError, Corpus, Run, TaskConfig, nearest
 from gptjax.counted import Counting
 
 T = TypeVar("T")
@@ -82,6 +82,22 @@ def first_target(argv: Sequence[str]) -> str | None:
 
 def configuration(text: str) -> Run | Counting:
     """What `FILE.py:NAME` describes; raises `ConfigError` for a missing file or name, or what is no configuration."""
+    run = named(text)
+    if not isinstance(run, Run | Counting):
+        raise ConfigError(f"target {text}: gives a {type(run).__name__}, not a Run")
+    return run
+
+
+def task(text: str) -> TaskConfig:
+    """The task that `FILE.py:NAME` describes; raises `ConfigError` as `configuration` does, and for what is none."""
+    found = named(text)
+    if not isinstance(found, TaskConfig):
+        raise ConfigError(f"task {text}: gives a {type(found).__name__}, not a task; train takes a Run")
+    return found
+
+
+def named(text: str) -> Any:
+    """What the function `FILE.py:NAME` returns; raises `ConfigError` for a missing file or name."""
     path, separator, name = text.rpartition(":")
     if not separator or not path.endswith(".py"):
         raise ConfigError(f"target {text!r}: is not FILE.py:NAME, as in experiments/pretrain.py:tiny")
@@ -95,10 +111,7 @@ def configuration(text: str) -> Run | Counting:
         raise ConfigError(f"target {text}: {path} has no {name}{nearest(name, names)}; it has {', '.join(names)}")
     if callable(made) and (needed := _needed(made)):
         raise ConfigError(f"target {text}: {name} needs arguments ({', '.join(needed)}); its file says how it is run")
-    run = made() if callable(made) else made
-    if not isinstance(run, Run | Counting):
-        raise ConfigError(f"target {text}: gives a {type(run).__name__}, not a Run")
-    return run
+    return made() if callable(made) else made
 
 
 def reading(row: Row, sources: Sequence[str]) -> Row:

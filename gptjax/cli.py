@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from gptjax import __version__, arguments, counted, judge, launch, trained
+from gptjax import __version__, arguments, counted, exam, harnessed, judge, launch, trained
 from gptjax.ablate import experiment as experiments
 from gptjax.ablate import runner
 from gptjax.ablate import table as rows_table
@@ -24,7 +24,7 @@ from gptjax.interop import adopt as adopting
 from gptjax.interop import folder as folders
 from gptjax.plan import planned
 from gptjax.plan import table as estimates
-from gptjax.report import page
+from gptjax.report import answers, page
 from gptjax.report import surprisal as coloured
 from gptjax.train.checkpoint import CheckpointError
 from gptjax.train.folder import FolderError
@@ -71,11 +71,60 @@ def count(argv: Sequence[str], counting: Counting) -> None:
 def evaluate(argv: Sequence[str]) -> None:
     """`gptjax eval`."""
     asked = arguments.parse(Eval, argv, "gptjax eval")
+    if asked.tasks:
+        ask(asked)
+        return
+    if asked.results is not None:
+        raise ConfigError(f"--results {asked.results}: is for the examples of --tasks; name some")
+    refuse_harness_options(asked)
     found = judge.held_out(asked.run, asked.data, asked.stride, asked.cache, say)
     if asked.json:
         print(json.dumps(found))
         return
     Console().print(results(found))
+
+
+def ask(asked: Eval) -> None:
+    """`gptjax eval --tasks`: those of experiment files, or else those of the lm-evaluation-harness."""
+    if asked.stride is not None:
+        raise ConfigError(f"--stride {asked.stride}: is for running text; a task has its own way to read")
+    own = [name for name in asked.tasks if ".py:" in name]
+    if len(own) < len(asked.tasks):
+        ask_harness(asked, own)
+        return
+    refuse_harness_options(asked, ("include_path", "num_fewshot"))
+    found = exam.asked(asked.run, [arguments.task(name) for name in own], asked.data, asked.limit, say)
+    if asked.results is not None:
+        found.write(asked.results)
+    if asked.json:
+        print(json.dumps(found.to_json(), ensure_ascii=False))
+        return
+    for one in found.results:
+        Console().print(answers.to_terminal(one.task, one.examples, one.measures, one.definitions))
+
+
+def ask_harness(asked: Eval, own: Sequence[str]) -> None:
+    """`gptjax eval --tasks` of names that the lm-evaluation-harness knows."""
+    if own:
+        raise ConfigError(f"--tasks {' '.join(own)}: ask them by a command of their own; the others are the harness's")
+    for option, value in (("data", asked.data), ("results", asked.results)):
+        if value is not None:
+            raise ConfigError(
+                f"--{option} {value}: a task of the lm-evaluation-harness knows its own data; leave it out"
+            )
+    found = harnessed.asked(asked.run, asked.tasks, asked.include_path, asked.limit, asked.num_fewshot, say)
+    if asked.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    Console().print(answers.of_harness(found))
+
+
+def refuse_harness_options(asked: Eval, options: Sequence[str] = ("include_path", "limit", "num_fewshot")) -> None:
+    """Raise `ConfigError` where what only the lm-evaluation-harness understands is given without a task of its."""
+    for option in options:
+        if (value := getattr(asked, option)) is not None:
+            flag = option.replace("_", "-")
+            raise ConfigError(f"--{flag} {value}: is for tasks of the lm-evaluation-harness; name some with --tasks")
 
 
 def results(values: Mapping[str, float]) -> Table:

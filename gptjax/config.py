@@ -191,6 +191,31 @@ class OptimizerConfig(Config):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig(Config):
+    """Something that a language model is asked; subclasses read the records and say what is measured."""
+
+    name: str
+    """What its numbers are called by: NAME/accuracy in the rows of a run."""
+    data: str
+    """Its records: a file, or a folder with a file named dev or validation."""
+    limit: int | None = None
+    """Only this many records, from the start; None judges all."""
+
+    def check(self) -> None:
+        plain = self.name != "" and not set(self.name) & set("/ \t\n")
+        self.require(plain, f"name={self.name!r} must be a word without slashes; it names the task's numbers")
+        self.require(self.limit is None or self.limit > 0, f"limit={self.limit} must be positive")
+
+    def definitions(self) -> dict[str, str]:
+        """What is measured: its name, and in words what it is."""
+        raise NotImplementedError
+
+    def build(self, subject: Any) -> Callable[..., Any]:
+        """`judge(params, between) -> gptjax.evals.task.Judged` of a `gptjax.evals.task.Subject`; reads the records."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Evaluation(Config):
     """Judging the held-out split during training."""
@@ -205,9 +230,13 @@ class Evaluation(Config):
     """Judge only this many tokens from the start of the split; None judges all of it."""
     state: Literal["fresh", "carried"] = "fresh"
     """fresh: every window begins anew; carried: a recurrent model reads the text in `rows` long parts, each through."""
+    tasks: tuple[TaskConfig, ...] = ()
+    """What the model is asked besides, at every evaluation; an experiment's function sets it."""
 
     def check(self) -> None:
         self.require(self.every_steps > 0, f"every_steps={self.every_steps} must be positive")
+        names = [task.name for task in self.tasks]
+        self.require(len(set(names)) == len(names), f"tasks: two have one name; they are {', '.join(names)}")
         self.require(self.stride is None or self.stride > 0, f"stride={self.stride} must be positive")
         self.require(self.rows > 0, f"rows={self.rows} must be positive")
         fresh = self.state == "fresh" or self.stride is None
@@ -224,7 +253,7 @@ class Checkpoints(Config):
     keep_last: int = 2
     """Newest checkpoints kept."""
     keep_best: str | None = None
-    """Evaluation metric, smaller is better (nats_per_token); the best checkpoint by it is kept as well."""
+    """Metric of the evaluations (nats_per_token, lambada/accuracy); the best checkpoint by it is kept as well."""
 
     def check(self) -> None:
         self.require(self.every_steps > 0, f"every_steps={self.every_steps} must be positive")

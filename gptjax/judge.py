@@ -29,6 +29,8 @@ from gptjax.train.step import cast
 from gptjax.types import Model, Objective, Params, TokenSplit
 
 Say = Callable[[str], None]
+Summary = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+"""`summary(scores_EC, labels_E)`: what is measured of predictions."""
 
 PSEUDO_TOKENS = 2000
 """Tokens at the start of the held-out text whose pseudo-likelihood is judged: each costs a whole row."""
@@ -45,26 +47,35 @@ def evaluator(
     sources: Sources,
     bos_id: int | None = None,
     mesh: Mesh | None = None,
+    summary: Summary = classify.summary,
 ) -> Evaluator | None:
     """What judges a run's validation split: every token of it where it is running text, else every row once.
 
     Computes in `run.precision`, on rows that split evenly over the mesh. An objective that predicts adds its scores
-    (accuracy, Matthews, F1, or Pearson, Spearman) to the means of the objective.
+    (accuracy, Matthews, F1, or Pearson, Spearman: `summary`) to the means of the objective.
     """
     parts = 1 if mesh is None else sharding.row_shards(mesh)
     rows = -(-run.evaluation.rows // parts) * parts
     place = jax.device_put if mesh is None else sharding.placer(mesh, whole=True)
-    found = _evaluator(run, model, objective, sources, bos_id, rows, place)
+    found = _evaluator(run, model, objective, sources, bos_id, rows, place, summary)
     if found is None or run.precision == "float32":
         return found
     return Evaluator(
         lambda params, between: found.judge(in_precision(params, run.precision), between),
         lambda params: found.warm(in_precision(params, run.precision)),
+        lambda params: found.names(jax.eval_shape(lambda tree: cast(tree, run.precision), params)),
     )
 
 
 def _evaluator(
-    run: Run, model: Model, objective: Objective, sources: Sources, bos_id: int | None, rows: int, place: Place
+    run: Run,
+    model: Model,
+    objective: Objective,
+    sources: Sources,
+    bos_id: int | None,
+    rows: int,
+    place: Place,
+    summary: Summary,
 ) -> Evaluator | None:
     fetch = sharding.fetch
     if sources.split is not None and model.causal:
@@ -87,14 +98,18 @@ def _evaluator(
 
     def judge(params: Params, between: Callable[[], None]) -> dict[str, float]:
         scores_EC = heldout.predictions(predict, params, objective.batch, source, rows, place, fetch, between)
-        return means.judge(params, between) | classify.summary(scores_EC, labels_E)
+        return means.judge(params, between) | summary(scores_EC, labels_E)
 
     def warm(params: Params) -> None:
         means.warm(params)
         some = objective.batch(source.take(np.zeros(rows, np.int64), 0))
         jax.block_until_ready(predict(params, place(some)))
 
-    return Evaluator(judge, warm)
+    def names(params: Params) -> tuple[str, ...]:
+        C = jax.eval_shape(predictor, params, objective.batch(source.take(np.zeros(1, np.int64), 0))).shape[1]
+        return tuple(dict.fromkeys([*means.names(params), *summary(np.eye(2, C), np.zeros(2))]))
+
+    return Evaluator(judge, warm, names)
 
 
 def held_out(
@@ -103,8 +118,9 @@ def held_out(
     """`gptjax eval`: how well a checkpoint predicts all of `data`, or else what its run was judged by in training.
 
     Gives tokens, bytes, nats_per_token, perplexity, bits_per_byte, and the stride and context that they depend on; for
-    a run fine-tuned on examples the means of its objective, for a task its scores, and for hidden tokens the means and
-    the text's pseudo-likelihood (`PSEUDO_TOKENS`), in their place. Without `data` it is training's own number, or with
+    a run fine-tuned on examples the means of its objective, for a task its scores and their 95% intervals over the
+    examples (accuracy, accuracy_low, accuracy_high), and for hidden tokens the means and the text's pseudo-likelihood
+    (`PSEUDO_TOKENS`), in their place. Without `data` it is training's own number, or with
     `whole` that of the whole split; raises `FolderError` where the run's data have changed since.
     """
     if counted.holds(folder):
@@ -124,7 +140,8 @@ def held_out(
         raise ConfigError(f"--stride {stride}: {kind} is judged by whole rows, not in windows; leave it out")
     if sources.split is not None and most is not None and most < len(sources.split.tokens):
         say(f"evaluation.max_tokens: the first {most:,} of {len(sources.split.tokens):,} held-out tokens are judged")
-    judge = evaluator(run, found.model, found.objective, sources, found.tokenizer.bos_id)
+    bos_id, summary = found.tokenizer.bos_id, classify.intervals
+    judge = evaluator(run, found.model, found.objective, sources, bos_id, summary=summary)
     if judge is None:
         raise DataError(f"RUN {folder}: holds no data out; name some with --data")
     values = {"step": found.step, **judge(found.params)}

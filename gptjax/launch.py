@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gptjax import judge, trained
+from gptjax import exam, judge, trained
 from gptjax.config import ConfigError, Run, Sources, to_json
 from gptjax.data import tokenizers
 from gptjax.data.shards import sha256
@@ -91,6 +91,8 @@ def _prepare(run: Run, folder: Path, cache: Path, mesh: jax.sharding.Mesh, say: 
     for note in (*sources.notes, *run.model.notes(row.shape[-1], packed, run.precision, place)):
         say(note)
     judged_by = judge.evaluator(run, model, objective, sources, tokenizer.bos_id, mesh)
+    judged_by = exam.with_tasks(run, judged_by, model, tokenizer, mesh)
+    exam.require_best(run, judged_by, objective.init)
     work = _work(run, mesh, objective, sources, judged_by, source)
     if run.data.order == "running":
         say(unread(sources.train[0], run.batch_rows))

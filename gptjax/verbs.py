@@ -65,7 +65,20 @@ class Eval:
     run: tyro.conf.Positional[Path]
     """Run folder, or one checkpoint in it."""
     data: str | None = None
-    """The text (or, for a fine-tuned task, the records) to judge, all of it; default: the run's validation split."""
+    """The text (or, for a fine-tuned task, the records) to judge, all of it; default: the run's validation split.
+    With --tasks FILE.py:NAME the records of those tasks."""
+    tasks: tuple[str, ...] = ()
+    """What to ask instead: FILE.py:NAME, a function of an experiment file that returns a task; one or several. Each
+    measure comes with its 95% bootstrap interval over the examples, and is said in words. Or names that the
+    lm-evaluation-harness knows (lambada_openai); each metric then comes with the harness's standard error."""
+    include_path: Path | None = None
+    """A folder of the harness's YAML files with tasks of one's own."""
+    limit: int | None = None
+    """Examples of each task, from its start; default: all, or what the task says."""
+    num_fewshot: int | None = None
+    """Solved examples before each question of the harness's tasks; default: what the task says."""
+    results: Path | None = None
+    """Write what each example of the tasks gave to this file, one JSON object a line."""
     stride: int | None = None
     """Tokens between windows; default: the run's own (its context unless set)."""
     cache: Path = field(default_factory=default_cache)

@@ -14,7 +14,7 @@ import numpy as np
 
 from gptjax.config import ConfigError, Evaluation
 from gptjax.data.errors import DataError
-from gptjax.evals.likelihood import feature_nats, given, head, summary
+from gptjax.evals.likelihood import SUMMARY, feature_nats, given, head, summary
 from gptjax.evals.sweep import Between, Evaluator, Fetch, Place, nothing
 from gptjax.evals.windows import require_known
 from gptjax.types import Cache, Model, Params, TokenSplit
@@ -101,4 +101,4 @@ def evaluator(
         cache = place(model.cache(evaluation.rows, model.context, jnp.float32))
         jax.block_until_ready(_chunk(model, params["model"], cache, *place((empty, empty))))
 
-    return Evaluator(judge, warm)
+    return Evaluator(judge, warm, lambda params: (*SUMMARY, "parts", "context"))

@@ -3,7 +3,16 @@
 import numpy as np
 
 from gptjax.data.errors import DataError
+from gptjax.evals import bootstrap, statistics
 from gptjax.evals.likelihood import refuse_non_finite
+from gptjax.evals.statistics import Statistic
+
+WORDS = {
+    "accuracy": "share of the examples whose class is right; a tie of two classes is not",
+    "matthews": "Matthews' correlation of predicted and right classes: 1 is perfect, 0 is no better than a constant",
+    "f1": "2 TP / (2 TP + FP + FN) of the second class",
+}
+"""What is measured of classes, in words."""
 
 
 def summary(scores_EC: np.ndarray, labels_E: np.ndarray) -> dict[str, float]:
@@ -11,15 +20,34 @@ def summary(scores_EC: np.ndarray, labels_E: np.ndarray) -> dict[str, float]:
 
     Raises `FloatingPointError` for a score that is not finite, `DataError` for none.
     """
+    return {name: statistics.once(measure, len(labels_E)) for name, measure in _measures(scores_EC, labels_E).items()}
+
+
+def intervals(scores_EC: np.ndarray, labels_E: np.ndarray) -> dict[str, float]:
+    """`summary` with each measure's 95% bootstrap interval over the examples, as NAME_low and NAME_high."""
+    found: dict[str, float] = {}
+    for name, one in bootstrap.measured(_measures(scores_EC, labels_E), len(labels_E)).items():
+        found[name] = one.value
+        if one.low is not None and one.high is not None:
+            found |= {f"{name}_low": one.low, f"{name}_high": one.high}
+    return found
+
+
+def _measures(scores_EC: np.ndarray, labels_E: np.ndarray) -> dict[str, Statistic]:
     if not len(scores_EC):
         raise DataError("there are no examples to judge")
     if scores_EC.shape[1] == 1:
         x_E = scores_EC[:, 0].astype(np.float64)
-        mse = float(np.mean((x_E - labels_E) ** 2))
-        return {"pearson": pearson(x_E, labels_E), "spearman": spearman(x_E, labels_E), "mse": mse}
-    found_E = predicted(scores_EC)
-    result = {"accuracy": accuracy(found_E, labels_E), "matthews": matthews(found_E, labels_E)}
-    return result | ({"f1": f1(found_E, labels_E)} if scores_EC.shape[1] == 2 else {})
+        refuse_non_finite("prediction", x_E)
+        both = {"pearson": statistics.pearson(x_E, labels_E), "spearman": statistics.spearman(x_E, labels_E)}
+        return both | {"mse": statistics.mean((x_E - labels_E) ** 2)}
+    return of_classes(predicted(scores_EC), labels_E, scores_EC.shape[1])
+
+
+def of_classes(found_E: np.ndarray, labels_E: np.ndarray, classes: int) -> dict[str, Statistic]:
+    """accuracy and matthews of predicted classes, and f1 of class 1 where there are two."""
+    found = {"accuracy": statistics.mean(found_E == labels_E), "matthews": statistics.matthews(found_E, labels_E)}
+    return found | ({"f1": statistics.f1(found_E, labels_E)} if classes == 2 else {})
 
 
 def predicted(scores_EC: np.ndarray) -> np.ndarray:
@@ -38,46 +66,26 @@ def accuracy(predicted_E: np.ndarray, labels_E: np.ndarray) -> float:
 
 
 def f1(predicted_E: np.ndarray, labels_E: np.ndarray, positive: int = 1) -> float:
-    """2 TP / (2 TP + FP + FN) of the positive class; 0 where it is neither predicted nor there."""
-    hit_E, true_E = predicted_E == positive, labels_E == positive
-    both = hit_E.sum() + true_E.sum()
-    return float(2 * np.sum(hit_E & true_E) / both) if both else 0.0
+    """`statistics.f1` of every example once."""
+    return statistics.once(statistics.f1(predicted_E, labels_E, positive), len(labels_E))
 
 
 def matthews(predicted_E: np.ndarray, labels_E: np.ndarray) -> float:
-    """Matthews' correlation of predictions and labels, for any number of classes; 0 where either is constant.
-
-    (R_K of Gorodkin, Computational Biology and Chemistry 28, 2004; with two classes the phi coefficient.)
-    """
-    classes = np.unique(np.concatenate([predicted_E, labels_E]))
-    # Columns of one-hot indicators, centred: R_K is their covariance over the product of their deviations.
-    x_EC = (predicted_E[:, None] == classes) - np.mean(predicted_E[:, None] == classes, axis=0)
-    y_EC = (labels_E[:, None] == classes) - np.mean(labels_E[:, None] == classes, axis=0)
-    return _ratio(np.sum(x_EC * y_EC), np.sum(x_EC**2), np.sum(y_EC**2))
+    """`statistics.matthews` of every example once."""
+    return statistics.once(statistics.matthews(predicted_E, labels_E), len(labels_E))
 
 
 def pearson(x_E: np.ndarray, y_E: np.ndarray) -> float:
-    """Pearson's correlation; 0 where either side is constant, since a constant tells nothing."""
-    refuse_non_finite("prediction", x_E)
-    refuse_non_finite("label", y_E)
-    x_E, y_E = np.asarray(x_E, np.float64), np.asarray(y_E, np.float64)
-    # A constant may differ from its own mean in the last bit.
-    x_E = x_E - (x_E[0] if np.all(x_E == x_E[0]) else x_E.mean())
-    y_E = y_E - (y_E[0] if np.all(y_E == y_E[0]) else y_E.mean())
-    return _ratio(np.sum(x_E * y_E), np.sum(x_E**2), np.sum(y_E**2))
+    """`statistics.pearson` of every example once; raises `FloatingPointError` for a value that is not finite."""
+    return statistics.once(statistics.pearson(*_finite(x_E, y_E)), len(x_E))
 
 
 def spearman(x_E: np.ndarray, y_E: np.ndarray) -> float:
-    """Spearman's rank correlation: Pearson's of the ranks, equal values sharing their mean rank."""
+    """`statistics.spearman` of every example once; raises `FloatingPointError` for a value that is not finite."""
+    return statistics.once(statistics.spearman(*_finite(x_E, y_E)), len(x_E))
+
+
+def _finite(x_E: np.ndarray, y_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     refuse_non_finite("prediction", x_E)
-    return pearson(_ranks(x_E), _ranks(y_E))
-
-
-def _ranks(x_E: np.ndarray) -> np.ndarray:
-    _, inverse_E, counts = np.unique(x_E, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse_E]
-
-
-def _ratio(covariance: float, x_variance: float, y_variance: float) -> float:
-    return float(covariance / np.sqrt(x_variance * y_variance)) if x_variance > 0 and y_variance > 0 else 0.0
+    refuse_non_finite("label", y_E)
+    return x_E, y_E

@@ -46,14 +46,21 @@ def evaluator(
         nats, tokens = totals.get("nats", (0, 0))
         return means | (per_token(float(nats), int(tokens)) if tokens else {})
 
+    def empty() -> Any:
+        return _filled(jax.tree.map(lambda leaf: leaf[:0], source.take(np.arange(1), 0)), rows)
+
     def warm(params: Params) -> None:
-        zeros = _filled(jax.tree.map(lambda leaf: leaf[:0], source.take(np.arange(1), 0)), rows)
-        result = jax.tree.map(fetch, sums(params, place(objective.batch(zeros))))
+        result = jax.tree.map(fetch, sums(params, place(objective.batch(empty()))))
         for name, (total, count) in result.items():
             if total != 0 or count != 0:
                 raise ValueError(f"{name} counts rows of zeros (sum {total}, count {count}); padding must add nothing")
 
-    return Evaluator(judge, warm)
+    def names(params: Params) -> tuple[str, ...]:
+        found = jax.eval_shape(sums, params, objective.batch(empty()))
+        means = tuple(name for name in found if name != "nats")
+        return means + (("tokens", "nats_per_token", "perplexity") if "nats" in found else ())
+
+    return Evaluator(judge, warm, names)
 
 
 def predictions(

@@ -93,6 +93,10 @@ def given(split: TokenSplit, documents: bool, bos_id: int | None) -> np.ndarray:
     return firsts_U[split.tokens[firsts_U] == bos_id] if bos_id is not None else firsts_U[:0]
 
 
+SUMMARY = ("tokens", "nats_per_token", "perplexity", "bytes", "bits_per_byte")
+"""Names of what `summary` gives."""
+
+
 def summary(nats_N: np.ndarray, bytes: int, given: int = 0) -> dict[str, float]:
     """tokens, bytes, nats_per_token, perplexity per token, and bits_per_byte = total nats / ln 2 / bytes.
 
@@ -151,7 +155,7 @@ def evaluator(
         empty = lay(layout, slice(0, 0), 0, split.tokens, evaluation.rows, model.vocab_size)
         jax.block_until_ready(row_nats(model, params["model"], place(empty)))
 
-    return Evaluator(judge, warm)
+    return Evaluator(judge, warm, lambda params: (*SUMMARY, "stride", "context"))
 
 
 def head(split: TokenSplit, max_tokens: int | None) -> TokenSplit:

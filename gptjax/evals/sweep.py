@@ -53,10 +53,12 @@ class Evaluator:
     judge: Callable[[Params, Between], dict[str, float]]
     """`judge(params, between)` gives the metrics by name."""
     warm: Callable[[Params], None]
-    """Judges one empty batch, which compiles all that `judge` will run."""
+    """Judges one empty batch, which compiles all that `judge` will run (tasks excepted)."""
+    names: Callable[[Params], tuple[str, ...]]
+    """What `judge` may give the metrics of, by the shapes of the parameters alone: nothing is computed."""
 
     def compile(self, params: Params) -> None:
-        """Compile for parameters of these shapes, dtypes and shardings, so that judging never waits for a compiler."""
+        """Compile for parameters of these shapes, dtypes and shardings, so that judging never waits; tasks may."""
         self.warm(params)
 
     def __call__(self, params: Params, between: Between = nothing) -> dict[str, float]:

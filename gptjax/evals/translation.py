@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
 from gptjax.data.errors import DataError
+from gptjax.evals.statistics import Statistic
 
 BUCKETS = (("1-5 words", 1, 5), ("6-10 words", 6, 10), (">10 words", 11, 10**9))
 """Name, fewest and most words of the source."""
@@ -36,10 +38,28 @@ def summary(translated: Sequence[Translated]) -> dict[str, Any]:
     return scores | {"signatures": signatures}
 
 
-def _scores(translated: Sequence[Translated], bleu: BLEU, chrf: CHRF) -> dict[str, float]:
-    found = [t.found for t in translated]
+def statistic(translated: Sequence[Translated], metric: BLEU | CHRF) -> Statistic:
+    """The metric (0 to 100) of a corpus in which every text counts so often: its counts of n-grams are added up.
+
+    (sacrebleu's own functions for resampling, which begin with an underscore, as its significance tests call them.)
+    """
+    found, columns = _columns(translated)
+    counts_ES = np.array(metric._extract_corpus_statistics(found, columns), np.float64)
+
+    def values(counts_RE: np.ndarray) -> np.ndarray:
+        return np.array([metric._compute_score_from_stats(row_S.tolist()).score for row_S in counts_RE @ counts_ES])
+
+    return values
+
+
+def _columns(translated: Sequence[Translated]) -> tuple[list[str], Any]:
+    """What was found, and the references as sacrebleu takes them: columns; None fills those of a text with fewer."""
     most = max(len(t.references) for t in translated)
-    # sacrebleu takes references as columns; None fills those of a source that has fewer.
-    columns: Any = [[t.references[i] if i < len(t.references) else None for t in translated] for i in range(most)]
+    columns = [[t.references[i] if i < len(t.references) else None for t in translated] for i in range(most)]
+    return [t.found for t in translated], columns
+
+
+def _scores(translated: Sequence[Translated], bleu: BLEU, chrf: CHRF) -> dict[str, float]:
+    found, columns = _columns(translated)
     scores = {"bleu": bleu.corpus_score(found, columns).score, "chrf": chrf.corpus_score(found, columns).score}
     return {"sentences": len(translated), **scores}

@@ -51,7 +51,7 @@ def read(data: Data, parse: Parse[E], columns: tuple[str, ...] = ()) -> Split[E]
     train: list[list[E]] = []
     validation: list[E] = []
     for corpus in data.corpora:
-        found = list(_records(_named(corpus.source, TRAIN), columns))
+        found = list(_records(to_learn_from(corpus.source), columns))
         held = _held_out(found, data.split, 0.0 if apart else data.validation_fraction)
         train.append([])
         for (origin, record, content), out in zip(found, held, strict=True):
@@ -72,6 +72,11 @@ def read(data: Data, parse: Parse[E], columns: tuple[str, ...] = ()) -> Split[E]
 def held_out(source: str) -> str:
     """The file to be judged by: the one named dev or validation in a folder, or what is no folder as it is."""
     return _named(source, HELD_OUT)
+
+
+def to_learn_from(source: str) -> str:
+    """The file to be learnt from: the one named train in a folder, or what is no folder as it is."""
+    return _named(source, TRAIN)
 
 
 def _named(source: str, names: tuple[str, ...]) -> str:

@@ -13,7 +13,8 @@ from gptjax.objectives.task_loss import Question
 from gptjax.objectives.task_text import Ids, Specials
 
 
-def _class(record: Record, origin: str, column: str, labels: tuple[str, ...]) -> int:
+def class_of(record: Record, origin: str, column: str, labels: tuple[str, ...]) -> int:
+    """Which of the labels a record has, from 0; raises `DataError` where it has none of them."""
     value = str(at(record, origin, column))
     if value not in labels:
         known = ", ".join(labels)
@@ -44,7 +45,7 @@ class Classification(Task):
 
     def example(self, record: Record, origin: str) -> Example:
         """The text and its class."""
-        return Example(((text_at(record, origin, self.text),),), _class(record, origin, self.label, self.labels))
+        return Example(((text_at(record, origin, self.text),),), class_of(record, origin, self.label, self.labels))
 
     def ways(self, texts: Sequence[Ids], marks: Specials) -> list[Ids]:
         """start text extract."""
@@ -75,7 +76,7 @@ class Entailment(Task):
     def example(self, record: Record, origin: str) -> Example:
         """The two texts and their class."""
         texts = (text_at(record, origin, self.premise),), (text_at(record, origin, self.hypothesis),)
-        return Example(texts, _class(record, origin, self.label, self.labels))
+        return Example(texts, class_of(record, origin, self.label, self.labels))
 
     def ways(self, texts: Sequence[Ids], marks: Specials) -> list[Ids]:
         """start premise delimiter hypothesis extract."""
@@ -113,7 +114,7 @@ class Similarity(Task):
         """The two texts, and their class or score."""
         texts = (text_at(record, origin, self.first),), (text_at(record, origin, self.second),)
         if self.labels:
-            return Example(texts, _class(record, origin, self.label, self.labels))
+            return Example(texts, class_of(record, origin, self.label, self.labels))
         return Example(texts, self._score(record, origin))
 
     def _score(self, record: Record, origin: str) -> float:
@@ -157,29 +158,13 @@ class MultipleChoice(Task):
     def example(self, record: Record, origin: str) -> Example:
         """The context and the choices; the target is the place of the right one."""
         context = [text_at(record, origin, column) for column in self.context]
-        labels, texts = self._choices(record, origin)
+        labels, texts = labelled_choices(record, origin, self.choices, self.answers)
         answer = str(at(record, origin, self.answer))
         if answer not in labels:
             found = f"which is none of the choices {', '.join(labels)}"
             raise DataError(f'{origin}: field "{self.answer}" is {shown(answer)}, {found}')
         parts = (context[0], *(" " + part for part in context[1:]))
         return Example((parts, *((choice,) for choice in texts)), labels.index(answer))
-
-    def _choices(self, record: Record, origin: str) -> tuple[list[str], list[str]]:
-        """Labels and texts of the choices."""
-        value: Any = [at(record, origin, column) for column in self.choices]
-        if len(self.choices) == 1:
-            (value,) = value
-        if isinstance(value, dict):  # columns of lists, as the Hugging Face hub stores lists of objects
-            labels, texts = at(value, origin, "label"), at(value, origin, "text")
-        elif isinstance(value, list) and all(isinstance(choice, dict) for choice in value):
-            labels, texts = ([at(choice, origin, name) for choice in value] for name in ("label", "text"))
-        else:
-            texts = value
-            labels = list(self.answers[: len(value)]) if isinstance(value, list) else []
-        if not (isinstance(texts, list) and len(texts) == len(labels) >= 2 and all(isinstance(t, str) for t in texts)):
-            raise DataError(f'{origin}: field "{self.choices[0]}" is {shown(value)}, not two labelled choices at least')
-        return [str(label) for label in labels], texts
 
     def ways(self, texts: Sequence[Ids], marks: Specials) -> list[Ids]:
         """start context delimiter choice extract, for each choice."""
@@ -188,3 +173,25 @@ class MultipleChoice(Task):
     def question(self) -> Question:
         """Which choice."""
         return task_loss.choices()
+
+
+def labelled_choices(
+    record: Record, origin: str, columns: tuple[str, ...], answers: tuple[str, ...]
+) -> tuple[list[str], list[str]]:
+    """Labels and texts of a record's choices, from one column that lists them or a column for each.
+
+    `answers` are the labels where the file gives none. Raises `DataError` for fewer than two choices.
+    """
+    value: Any = [at(record, origin, column) for column in columns]
+    if len(columns) == 1:
+        (value,) = value
+    if isinstance(value, dict):  # columns of lists, as the Hugging Face hub stores lists of objects
+        labels, texts = at(value, origin, "label"), at(value, origin, "text")
+    elif isinstance(value, list) and all(isinstance(choice, dict) for choice in value):
+        labels, texts = ([at(choice, origin, name) for choice in value] for name in ("label", "text"))
+    else:
+        texts = value
+        labels = list(answers[: len(value)]) if isinstance(value, list) else []
+    if not (isinstance(texts, list) and len(texts) == len(labels) >= 2 and all(isinstance(t, str) for t in texts)):
+        raise DataError(f'{origin}: field "{columns[0]}" is {shown(value)}, not two labelled choices at least')
+    return [str(label) for label in labels], texts

@@ -20,8 +20,12 @@ import orbax.checkpoint as ocp
 from gptjax.data.shards import sha256
 
 SUMS = "SHA256SUMS"
-LARGER_IS_BETTER = ("accuracy", "f1", "matthews", "pearson", "spearman")
-"""Metrics whose best value is the largest; of all others it is the smallest."""
+LARGER_IS_BETTER = (
+    *("accuracy", "accuracy_sum", "accuracy_mean", "accuracy_byte", "f1", "matthews", "pearson", "spearman"),
+    *("exact_match", "bleu", "chrf", "rouge_l"),
+)
+"""Metrics whose best value is the largest, also where a task's name stands before it (lambada/accuracy); of all others
+it is the smallest."""
 
 
 class CheckpointError(RuntimeError):
@@ -178,7 +182,7 @@ class Writer:
         found = steps(self._folder)
         keep = set(found[-self._keep_last :])
         if self._keep_best is not None:
-            best = max if self._keep_best in LARGER_IS_BETTER else min
+            best = max if self._keep_best.rpartition("/")[2] in LARGER_IS_BETTER else min
             scores = {s: _score(self._folder / str(s), self._keep_best) for s in found}
             judged = {s: score for s, score in scores.items() if score is not None}
             keep |= {best(judged, key=judged.__getitem__)} if judged else set()

@@ -51,6 +51,7 @@ def test_more_parts_than_tokens_and_a_single_token_are_judged(params):
 def test_the_evaluator_tells_how_it_read(params):
     how = Evaluation(state="carried", rows=3, max_tokens=30)
     judge = carried.evaluator(MODEL, SPLIT, how, documents=False)
+    assert set(judge.names({})) == judge({"model": params}).keys()
     judge.compile({"model": params})
     found = judge({"model": params})
     nats = carried.token_nats(MODEL, params, TOKENS[:30], 3)
