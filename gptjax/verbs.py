@@ -119,6 +119,28 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Compare:
+    """Two checkpoints on one text: where they differ, how much, and how sure that is."""
+
+    run_a: tyro.conf.Positional[Path]
+    """Run folder A, or one checkpoint in it."""
+    run_b: tyro.conf.Positional[Path]
+    """Run folder B; differences are B's nats minus A's."""
+    data: str
+    """The text to compare on, all of it."""
+    stride: int | None = None
+    """Tokens between windows; default: each run's own."""
+    seed: int = 0
+    """Seed of the resamples that the intervals come from."""
+    out: Path | None = None
+    """Write the whole comparison to this page."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
 class Report:
     """One self-contained HTML page about one or several runs."""
 

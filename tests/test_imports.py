@@ -18,6 +18,8 @@ FLOORS = [
     {"interop"},
     {"report"},
     {"judge"},
+    {"scored"},
+    {"comparing"},
     {"launch"},
     {"plan"},
     {"arguments"},
