@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from gptjax import __version__, arguments, comparing, counted, judge, launch, scored, trained
+from gptjax import __version__, arguments, comparing, counted, inspecting, judge, launch, scored, trained
 from gptjax.ablate import experiment as experiments
 from gptjax.ablate import runner
 from gptjax.ablate import table as rows_table
@@ -24,14 +24,14 @@ from gptjax.interop import adopt as adopting
 from gptjax.interop import folder as folders
 from gptjax.plan import planned
 from gptjax.plan import table as estimates
-from gptjax.report import comparison, page
+from gptjax.report import comparison, inspection, page
 from gptjax.report import surprisal as coloured
 from gptjax.train.checkpoint import CheckpointError
 from gptjax.train.folder import FolderError
 from gptjax.train.hosts import Elsewhere
 from gptjax.train.loop import Diverged
 from gptjax.train.stop import EXIT_INTERRUPTED, Stopped
-from gptjax.verbs import Ablate, Compare, Count, Eval, Export, Import, Plan, Report, Sample, Score, Train
+from gptjax.verbs import Ablate, Compare, Count, Eval, Export, Import, Inspect, Plan, Report, Sample, Score, Train
 from gptjax.verbs import default_cache as default_cache
 
 
@@ -133,6 +133,18 @@ def compare(argv: Sequence[str]) -> None:
         Console().print(table)
 
 
+def inspect(argv: Sequence[str]) -> None:
+    """`gptjax inspect`."""
+    asked = arguments.parse(Inspect, argv, "gptjax inspect")
+    found = inspecting.inspect(asked.run, asked.text, say)
+    for note in found.notes:
+        say(note)
+    if asked.out is not None:
+        inspection.write(found, asked.out)
+        say(f"wrote {asked.out}")
+    Console().print(inspection.terminal(found))
+
+
 def report(argv: Sequence[str]) -> None:
     """`gptjax report`."""
     asked = arguments.parse(Report, argv, "gptjax report")
@@ -197,6 +209,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
     "export": (export, Export),
     "import": (adopt, Import),
     "report": (report, Report),
+    "inspect": (inspect, Inspect),
     "compare": (compare, Compare),
 }
 

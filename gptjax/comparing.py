@@ -36,7 +36,7 @@ class _Laid(NamedTuple):
     unit_2N: tuple[np.ndarray, np.ndarray]
     last_2U: tuple[np.ndarray, np.ndarray]
     """Each run's last token of every unit."""
-    types_U: Sequence[object]
+    types_U: np.ndarray
     notes: tuple[str, ...]
 
 
@@ -114,7 +114,7 @@ def _by_word(reads: tuple[Read, Read], names: tuple[str, str], texts: Sequence[s
         "two tokenizers: compared word by word of the text (what stands between white space, with the white space "
         "before it), each word at the sum of the nats of the tokens that end in it"
     )
-    return _Laid(units, unit_2N, (last_2U[0], last_2U[1]), [w.strip() for w in pieces], (note,))
+    return _Laid(units, unit_2N, (last_2U[0], last_2U[1]), np.array([w.strip() for w in pieces]), (note,))
 
 
 def _words_of(read: Read, name: str, of_document: Sequence[Sequence[str]], first_D: np.ndarray) -> np.ndarray:

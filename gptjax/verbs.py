@@ -141,6 +141,18 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Inspect:
+    """Look inside a checkpoint: where attention looks, what each layer would predict, which tokens are alike."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder, or one checkpoint in it."""
+    text: str
+    """A short text to read; what lies beyond the model's context is left out, and said."""
+    out: Path | None = None
+    """Write all of it to this page; the terminal shows surprisals and predictions."""
+
+
+@dataclass(frozen=True)
 class Report:
     """One self-contained HTML page about one or several runs."""
 

@@ -19,7 +19,7 @@ FLOORS = [
     {"report"},
     {"judge"},
     {"scored"},
-    {"comparing"},
+    {"comparing", "inspecting"},
     {"launch"},
     {"plan"},
     {"arguments"},

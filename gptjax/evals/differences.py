@@ -136,7 +136,7 @@ def compare(units: Units, labels: Mapping[str, Labels], seed: int) -> Comparison
     per_byte = whole.units / math.log(2) / units.bytes
     bits = paired.Interval(*(None if x is None else x * per_byte for x in whole.difference))  # type: ignore[arg-type]
     breakdowns = [Breakdown(title, about, parts(part_U, names)) for title, (part_U, names, about) in labels.items()]
-    better, worse = _changed(difference_U, sentence_U)
+    better, worse = _changed(units, difference_U, sentence_U)
     return Comparison(units, whole, bits, breakdowns, better, worse, weights_RG.shape[1], int(sentence_U[-1]) + 1)
 
 
@@ -148,9 +148,9 @@ def by_kind(units: Units) -> Labels:
     return part_U, names, "; ".join(f"{name}: {spelling.KINDS[name]}" for name in names)
 
 
-def by_frequency(ids_U: Sequence[Any]) -> Labels:
+def by_frequency(types_U: np.ndarray) -> Labels:
     """How often a unit's type (its id, or its spelling) occurs in the judged text."""
-    _, type_U, counts = np.unique(np.asarray(ids_U), return_inverse=True, return_counts=True)
+    _, type_U, counts = np.unique(types_U, return_inverse=True, return_counts=True)
     part_U, names = spelling.powers(counts[type_U], 10)
     return part_U, names, "how often the same unit occurs in this text"
 
@@ -174,14 +174,19 @@ def by_document(document_U: np.ndarray, sources: Sequence[str]) -> Labels:
     return part_of[file_U], [str(names[i]) for i in shown] + others, "the file that the text comes from, largest first"
 
 
-def _changed(difference_U: np.ndarray, sentence_U: np.ndarray) -> tuple[list[Sentence], list[Sentence]]:
-    """The sentences with the lowest and with the highest sums, no tie with 0 among them."""
+def _changed(units: Units, difference_U: np.ndarray, sentence_U: np.ndarray) -> tuple[list[Sentence], list[Sentence]]:
+    """The sentences with the lowest and with the highest sums, none that did not change; of equal ones the first."""
     sums = np.bincount(sentence_U, weights=difference_U)
     first, end = (np.searchsorted(sentence_U, np.arange(len(sums)), side=side) for side in ("left", "right"))
     order = np.argsort(sums, kind="stable")
 
     def told(chosen: np.ndarray) -> list[Sentence]:
-        return [Sentence(int(first[i]), int(end[i]), float(sums[i])) for i in chosen]
+        found: dict[str, Sentence] = {}
+        for i in chosen.tolist():
+            if len(found) == SENTENCES:
+                break
+            text = "".join(units.pieces[first[i] : end[i]]).strip()
+            found.setdefault(text, Sentence(int(first[i]), int(end[i]), float(sums[i])))
+        return list(found.values())
 
-    lowest, highest = order[:SENTENCES], order[::-1][:SENTENCES]
-    return told(lowest[sums[lowest] < 0]), told(highest[sums[highest] > 0])
+    return told(order[sums[order] < 0]), told(order[::-1][sums[order[::-1]] > 0])
