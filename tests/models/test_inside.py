@@ -45,13 +45,6 @@ def test_grouped_heads_have_weights_of_their_own(built, inputs):
             assert np.abs(weights[:, :, first] - weights[:, :, second]).max() > 1e-3
 
 
-def test_looking_inside_changes_nothing_of_the_normal_path(built, inputs):
-    before = np.asarray(built.features(built.params, inputs))
-    built.config.inside(built.params, inputs)
-    normal = built.config.build(V, PADDED)
-    assert np.array_equal(jax.jit(normal.features)(built.params, inputs), before)
-
-
 def test_bert_shows_layers_that_end_in_its_own_features_and_looks_at_both_sides(draw, inputs):
     config = Bert(layers=2, width=32, heads=4, mlp_width=48, context=24)
     model = config.build(V, PADDED)
