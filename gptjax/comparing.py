@@ -143,9 +143,9 @@ def _distances(
         None if read.before_N is None else read.before_N[last_U] for read, last_U in zip(reads, last_2U, strict=True)
     ]
     if found[0] is not None and found[1] is not None and np.array_equal(found[0], found[1]):
-        return {"tokens before": differences.by_distance(found[0])}
+        return {"tokens read": differences.by_distance(found[0])}
     return {
-        f"tokens before, {name}": differences.by_distance(before_U)
+        f"tokens read by {name}": differences.by_distance(before_U)
         for name, before_U in zip(names, found, strict=True)
         if before_U is not None
     }
