@@ -52,7 +52,7 @@ def compare(folders: tuple[Path, Path], data: str, stride: int | None, seed: int
     same = a.tokenizer.hash == b.tokenizer.hash
     laid = _by_token(a, b) if same else _by_word((a, b), names, [text for _, text in documents])
     labels: dict[str, Labels] = {"kind": differences.by_kind(laid.units)}
-    labels["frequency"] = differences.by_frequency(laid.types_U)
+    labels["frequency"] = differences.by_frequency(laid.types_U, laid.units.kind)
     labels |= _distances((a, b), names, laid.last_2U)
     sources = [source for source, _ in documents]
     if len(set(sources)) > 1:

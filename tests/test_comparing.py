@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from untrained import write
 
-from gptjax import comparing, counted, judge
+from gptjax import comparing, counted, judge, scored
 from gptjax.cli import run_verb
 from gptjax.config import Corpus, Data, Evaluation
 from gptjax.counted import Counting
 from gptjax.data.tokenizers import Bytes, Characters, Words
+from gptjax.evals import spelling
 from gptjax.models.bert import Bert
 from gptjax.models.gpt import GPT
 from gptjax.models.recurrent import Recurrent
@@ -95,8 +96,26 @@ def test_two_tokenizers_are_compared_word_by_word_and_nothing_is_lost(place):
     for reader, nats in zip(found.readers, found.comparison.units.nats_2U.sum(1), strict=True):
         assert nats == pytest.approx(reader.summary["nats_per_token"] * reader.summary["tokens"], rel=1e-5)
         assert np.all(np.diff(reader.unit_N) >= 0)
+    for i, name in enumerate("ac"):
+        before_N = scored.read(place / name, str(place / "text.txt"), None, place / "cache", print).before_N
+        last_U = [np.flatnonzero(found.readers[i].unit_N == u)[-1] for u in range(found.comparison.whole.units)]
+        part_U, names = spelling.powers(before_N[last_U], 2)
+        [told] = [b.parts for b in found.comparison.breakdowns if b.title == f"tokens read by {name}"]
+        assert [(part.name, part.units) for part in told] == list(zip(names, np.bincount(part_U), strict=True))
     first = found.readers[1].unit_N == 0
     assert "".join(np.array(found.readers[1].pieces)[first]) == "Line"
+
+
+def test_a_token_that_one_of_the_runs_is_given_is_left_out_for_both(place):
+    apart, joined = Data(packing="documents"), Data()
+    for name, data in (("apart", apart), ("joined", joined)):
+        write(place / name, TINY, tokenizer=Bytes(bos=True), data=data, evaluation=EVALUATION)
+    found = compared(place, "apart", "joined", data="many")
+    given = [np.flatnonzero(np.asarray(reader.unit_N) < 0).tolist() for reader in found.readers]
+    second = 2 + len(TEXT[:700].encode())
+    assert given == [[0, second], [0, second]]
+    assert found.comparison.whole.units == len(TEXT.encode()) + 2  # each document's end is predicted
+    assert "<bos>" not in found.comparison.units.pieces
 
 
 def test_a_tokenizer_that_loses_text_is_refused_in_one_line_beside_another(place, capfd):

@@ -148,17 +148,21 @@ def by_kind(units: Units) -> Labels:
     return part_U, names, "; ".join(f"{name}: {spelling.KINDS[name]}" for name in names)
 
 
-def by_frequency(types_U: np.ndarray) -> Labels:
-    """How often a unit's type (its id, or its spelling) occurs in the judged text."""
+def by_frequency(types_U: np.ndarray, unit: str) -> Labels:
+    """How often a unit's type (its id, or its spelling) occurs in the judged text; `unit` is what a unit is called."""
     _, type_U, counts = np.unique(types_U, return_inverse=True, return_counts=True)
     part_U, names = spelling.powers(counts[type_U], 10)
-    return part_U, names, "how often the same unit occurs in this text"
+    return part_U, names, f"how often the same {unit} occurs in this text"
 
 
 def by_distance(before_U: np.ndarray) -> Labels:
     """How many tokens a model had read before it predicted a unit."""
     part_U, names = spelling.powers(before_U, 2)
-    return part_U, names, "tokens of its window that the model had read when it predicted the (unit's last) token"
+    return (
+        part_U,
+        names,
+        "tokens of its window that the model had read when it predicted the token (of a word, its last)",
+    )
 
 
 def by_document(document_U: np.ndarray, sources: Sequence[str]) -> Labels:

@@ -108,8 +108,11 @@ def _told(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _scale(breakdown: Breakdown) -> Scale:
-    """From 0 or below to 0 or above, all intervals inside."""
-    ends = [x for part in breakdown.parts for x in part.difference if x is not None]
+    """From 0 or below to 0 or above, all intervals inside; a mean that has none does not stretch it."""
+    sure = [part.difference for part in breakdown.parts if part.difference.low is not None]
+    ends = [
+        x for difference in sure or [part.difference for part in breakdown.parts] for x in difference if x is not None
+    ]
     low, high = min(0.0, *ends), max(0.0, *ends)
     room = 0.04 * (high - low) or 1.0
     return Scale(low - room, high + room, 4, WIDTH - 4)
@@ -121,8 +124,8 @@ def _rows(breakdown: Breakdown) -> list[tuple[tuple[str, ...], Markup]]:
 
 
 def _bar(interval: Interval, scale: Scale) -> Markup:
-    """A bar from 0 to the mean in the colour of the better run, and a whisker over the interval."""
-    zero, mean = scale(0.0), scale(interval.mean)
+    """A bar from 0 to the mean (or the picture's edge) in the better run's colour, and a whisker over the interval."""
+    zero, mean = scale(0.0), scale(min(max(interval.mean, scale.low), scale.high))
     parts = [
         f'<rect x="{min(zero, mean)}" y="4" width="{round(abs(mean - zero), 1)}" height="10" rx="1.5" '
         f'fill="var(--run{int(interval.mean < 0)})" opacity="0.55"/>',

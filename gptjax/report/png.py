@@ -6,7 +6,8 @@ import zlib
 
 import numpy as np
 
-COLOUR = (0x2F, 0x6D, 0xB0)
+COLOUR = (0x37, 0x80, 0xC8)
+"""Seen on light and on dark pages."""
 
 
 def shares(values_TS: np.ndarray) -> bytes:

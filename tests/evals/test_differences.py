@@ -24,7 +24,7 @@ def labels():
     u, types_U = units(), np.array(list(TEXT))
     return {
         "kind": by_kind(u),
-        "frequency": by_frequency(types_U),
+        "frequency": by_frequency(types_U, "token"),
         "distance": by_distance(np.arange(len(TEXT)) % 64),
         "source": by_document(DOCUMENT, ["b.txt", "a.txt", "b.txt", "c.txt"]),
     }

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gptjax.evals.differences import Units, by_document, by_kind, compare
+from gptjax.evals.differences import Breakdown, Part, Units, by_document, by_kind, compare
+from gptjax.evals.paired import Interval
 from gptjax.report import comparison
 from gptjax.report.comparison import Reader, differing, write
 
@@ -65,6 +66,16 @@ def test_a_bar_reaches_from_nothing_to_the_mean_inside_its_interval(told):
         assert (x, x + width) == pytest.approx(ends, abs=0.11)
         low, high = map(float, re.search(r"M([\d.]+) 9H([\d.]+)", bar).groups())
         assert 0 <= low <= scale(part.difference.mean) <= high <= comparison.WIDTH
+
+
+def test_a_mean_that_has_no_interval_is_cut_at_the_edge_and_leaves_the_others_their_room():
+    sure = Part("sure", 90, 0.0, 9.0, Interval(0.1, 0.05, 0.15))
+    breakdown = Breakdown("kind", "", [sure, Part("rare", 1, 0.0, -50.0, Interval(-50.0, None, None))])
+    bars = [re.search(r'<rect x="([\d.]+)" y="4" width="([\d.]+)"', bar) for _, bar in comparison._rows(breakdown)]
+    wide, cut = ([float(x) for x in bar.groups()] for bar in bars)
+    assert wide[1] > comparison.WIDTH / 2
+    assert cut[0] == 4
+    assert cut[1] < comparison.WIDTH / 10
 
 
 def test_text_has_the_colour_of_the_run_that_predicts_it_better():
