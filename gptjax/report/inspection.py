@@ -13,7 +13,7 @@ from rich.text import Text
 from gptjax.evals.lens import Lens
 from gptjax.report import page, png, surprisal
 
-SIDE = 560
+SIDE = 640
 """Largest side of the large attention map, in SVG units."""
 LETTER = 7.3
 """Width of a letter of its labels."""
@@ -117,7 +117,7 @@ class _Stage(NamedTuple):
 
 def _stage(shown: Sequence[str]) -> _Stage:
     cell = min(22.0, max(SIDE / len(shown), 1.0))
-    labels = cell >= 9
+    labels = cell >= 8
     room = min(12, max(map(len, shown))) * LETTER + 10 if labels else 0.0
     return _Stage(cell, room, labels, [round(room + cell * (t + 0.5), 1) for t in range(len(shown))])
 
