@@ -119,6 +119,9 @@ def held_out(
     sources = _judged_by(found, data, cache)
     for note in sources.notes:
         say(note)
+    if stride is not None and (sources.split is None or not found.model.causal):
+        kind = type(run.objective).__name__
+        raise ConfigError(f"--stride {stride}: {kind} is judged by whole rows, not in windows; leave it out")
     if sources.split is not None and most is not None and most < len(sources.split.tokens):
         say(f"evaluation.max_tokens: the first {most:,} of {len(sources.split.tokens):,} held-out tokens are judged")
     judge = evaluator(run, found.model, found.objective, sources, found.tokenizer.bos_id)

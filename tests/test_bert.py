@@ -52,6 +52,10 @@ def test_what_a_reader_of_both_sides_cannot_do_is_refused_in_one_line(folder, te
     for words, said in (
         (["sample", folder / "pretrained", "--prompt", "line"], "cannot continue a text"),
         (["score", folder / "pretrained", "--data", text, "--cache", folder / "cache"], "no left-to-right likelihood"),
+        (
+            ["eval", folder / "pretrained", "--stride", 8, "--cache", folder / "cache"],
+            "--stride 8: Masked is judged by",
+        ),
     ):
         capfd.readouterr()
         assert run_verb([*map(str, words)]) == 2

@@ -11,10 +11,9 @@ of whole calls, prompt included, compilation not.
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import jax
 import numpy as np
 import torch
 import transformers
+from interleaved import medians
 
 from gptjax.cli import guarded
 from gptjax.config import ConfigError
@@ -98,13 +98,7 @@ def measure(rows: int, rounds: int) -> dict[str, Any]:
     gaps = {who: _gap(model, params, prompts_BP, new_BT) for who, new_BT in found.items()}
     if max(gaps.values()) > NEAR_TIE:
         raise ConfigError(f"{rows} rows: not the likeliest tokens, by {gaps} in logit: there is nothing to compare")
-    seconds: dict[str, list[float]] = {who: [] for who in generators}
-    for _ in range(rounds):
-        for who, run in generators.items():
-            started = time.perf_counter()
-            run(prompts_BP)
-            seconds[who].append(time.perf_counter() - started)
-    medians = {who: statistics.median(values) for who, values in seconds.items()}
+    seconds = medians({who: partial(run, prompts_BP) for who, run in generators.items()}, rounds)
     return {
         "rows": rows,
         "device": jax.devices()[0].device_kind,
@@ -113,9 +107,9 @@ def measure(rows: int, rounds: int) -> dict[str, Any]:
         "transformers": transformers.__version__,
         "same_tokens": float(np.mean(found["gptjax"] == found["transformers"])),
         "largest_gap_in_logit": gaps,
-        "seconds": medians,
-        "tokens_per_second": {who: rows * NEW_TOKENS / value for who, value in medians.items()},
-        "ratio": medians["transformers"] / medians["gptjax"],
+        "seconds": seconds,
+        "tokens_per_second": {who: rows * NEW_TOKENS / value for who, value in seconds.items()},
+        "ratio": seconds["transformers"] / seconds["gptjax"],
     }
 
 

@@ -1,26 +1,30 @@
 """What the head and the cross-entropy behind it cost: all logits at once, or a tile of tokens at a time.
 
-Command      taskset -c 0 python experiments/bench/head.py [TOKENSxWIDTHxVOCABULARY ...] [--dtype bfloat16] [--json OUT]
+Command      taskset -c 0 python experiments/bench/head.py [TOKENSxWIDTHxVOCABULARY ...] [--dtype bfloat16] [--peer]
+             [--json OUT]; on a GPU: head.py 32768x768x50304 --dtype bfloat16 --tiles 4096 --peer
 Cost         two minutes on one CPU core
+Peer         with --peer: `linear` and `cross_entropy` under torch.compile (pip install torch)
 Expected     tiled: a quarter of the temporary memory of whole or less, at no more than 1.06 times its time; on a CPU
              0.8 of its time, near the three bare products, which are the bound
 
 `plain` is float32 logits and their gradient by differentiation, the reference that the others must equal. The gradient
-by features and kernel is timed, interleaved, median of the rounds, in CPU seconds of this process: on one core they
-are seconds, whoever else is on the machine.
+by features and kernel is timed, interleaved, median of the rounds; on a CPU in CPU seconds of this process: on one core
+they are seconds, whoever else is on the machine.
 """
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from interleaved import medians
 
 from gptjax.cli import guarded
 from gptjax.models.gpt import GPT
@@ -56,7 +60,31 @@ def forms(width: int, vocabulary: int, tiles: tuple[int, ...]) -> dict[str, Call
     return {"three products": products, **grads}
 
 
-def measure(shape: str, dtype: str, tiles: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+def peer(kernel_VD: jax.Array, features_BTD: jax.Array, targets_BT: jax.Array, dtype: str) -> Callable[[], Any]:
+    """PyTorch's loss and gradients by kernel and features, compiled; the call returns when they are there."""
+    import torch
+    import torch.nn.functional as F
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    given = (np.array(x, np.float32) for x in (kernel_VD, features_BTD))
+    leaves = [torch.from_numpy(x).to(device, getattr(torch, dtype)).requires_grad_() for x in given]
+    targets_M = torch.from_numpy(np.array(targets_BT, np.int64)).to(device).flatten()
+
+    @torch.compile
+    def total(kernel: Any, features: Any) -> Any:
+        return F.cross_entropy(F.linear(features.flatten(0, 1), kernel).float(), targets_M, reduction="sum")
+
+    def run() -> Any:
+        loss = total(*leaves)
+        found = loss.detach(), tuple(torch.autograd.grad(loss, leaves))
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return found
+
+    return run
+
+
+def measure(shape: str, dtype: str, tiles: tuple[int, ...], rounds: int, beside_torch: bool) -> list[dict[str, Any]]:
     """A row of the table for each form."""
     tokens, width, vocabulary = map(int, shape.split("x"))
     keys = jax.random.split(jax.random.key(0), 3)
@@ -66,25 +94,29 @@ def measure(shape: str, dtype: str, tiles: tuple[int, ...], rounds: int) -> list
     arguments = kernel_VD, features_BTD, targets_BT
     compiled = {name: jax.jit(f).lower(*arguments).compile() for name, f in forms(width, vocabulary, tiles).items()}
     found = {name: jax.block_until_ready(f(*arguments)) for name, f in compiled.items()}
+    timed: dict[str, Callable[[], Any]] = {name: partial(_done, f, arguments) for name, f in compiled.items()}
+    if beside_torch:
+        timed["torch.compile"] = peer(*arguments, dtype)
+        found["torch.compile"] = jax.tree.map(lambda x: x.float().cpu().numpy(), timed["torch.compile"]())
     agree = {name: _difference(value, found["plain"]) for name, value in found.items() if name != "three products"}
     del found
-    seconds: dict[str, list[float]] = {name: [] for name in compiled}
-    for _ in range(rounds):
-        for name, f in compiled.items():
-            started = time.process_time()
-            jax.block_until_ready(f(*arguments))
-            seconds[name].append(time.process_time() - started)
+    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
+    seconds = medians(timed, rounds, clock=clock)
     return [
         {
             "shape": shape,
             "dtype": dtype,
             "form": name,
-            "milliseconds": 1e3 * statistics.median(seconds[name]),
-            "temporary_bytes": _temporary_bytes(f),
+            "milliseconds": 1e3 * seconds[name],
+            "temporary_bytes": _temporary_bytes(compiled[name]) if name in compiled else None,
             "difference_from_plain": agree.get(name),
         }
-        for name, f in compiled.items()
+        for name in timed
     ]
+
+
+def _done(compiled: Any, arguments: Any) -> Any:
+    return jax.block_until_ready(compiled(*arguments))
 
 
 def _temporary_bytes(compiled: Any) -> int:
@@ -104,8 +136,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         (whole,) = [r for r in rows if r["form"] == "whole" and r["shape"] == row["shape"]]
         time_share = row["milliseconds"] / whole["milliseconds"]
-        memory, share = row["temporary_bytes"] / 2**20, row["temporary_bytes"] / whole["temporary_bytes"]
         start = f"| {row['shape']} | {row['dtype']} | {row['form']} | {row['milliseconds']:.0f} | {time_share:.2f}"
+        if row["temporary_bytes"] is None:
+            lines.append(f"{start} |  |  |")
+            continue
+        memory, share = row["temporary_bytes"] / 2**20, row["temporary_bytes"] / whole["temporary_bytes"]
         lines.append(f"{start} | {memory:.0f} | {share:.2f} |")
     return "\n".join(lines)
 
@@ -116,10 +151,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("shapes", nargs="*", default=SHAPES, metavar="TOKENSxWIDTHxVOCABULARY")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--tiles", type=int, nargs="*", default=(128, 256, 1024), help="tokens of a tile")
+    parser.add_argument("--peer", action="store_true", help="beside PyTorch's compiled form")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     asked = parser.parse_args(argv)
-    rows = [row for shape in asked.shapes for row in measure(shape, asked.dtype, tuple(asked.tiles), asked.rounds)]
+    how = asked.dtype, tuple(asked.tiles), asked.rounds, asked.peer
+    rows = [row for shape in asked.shapes for row in measure(shape, *how)]
     if asked.json is not None:
         asked.json.write_text(json.dumps(rows, indent=2) + "\n")
     print(table(rows))

@@ -4,6 +4,7 @@ Fused query-key-value product, `scaled_dot_product_attention`, tanh-GELU, tied h
 PyTorch is no dependency of gptjax: pip install torch.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,14 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from gptjax.models.gpt import GPT
+
+Mix = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Attention: q, k, v to what is read, each [B, N, T, H]."""
+
+
+def causal(q_BNTH: torch.Tensor, k_BNTH: torch.Tensor, v_BNTH: torch.Tensor) -> torch.Tensor:
+    """PyTorch's fused causal attention."""
+    return F.scaled_dot_product_attention(q_BNTH, k_BNTH, v_BNTH, is_causal=True)
 
 
 class _Block(nn.Module):
@@ -22,11 +31,11 @@ class _Block(nn.Module):
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, mlp_width), nn.Linear(mlp_width, width)
 
-    def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BTD: torch.Tensor, mix: Mix) -> torch.Tensor:
         B, T, D = x_BTD.shape
         qkv_BTD = self.qkv(self.attn_norm(x_BTD)).split(D, dim=2)
         q_BNTH, k_BNTH, v_BNTH = (x.view(B, T, self.heads, -1).transpose(1, 2) for x in qkv_BTD)
-        mixed_BNTH = F.scaled_dot_product_attention(q_BNTH, k_BNTH, v_BNTH, is_causal=True)
+        mixed_BNTH = mix(q_BNTH, k_BNTH, v_BNTH)
         x_BTD = x_BTD + self.out(mixed_BNTH.transpose(1, 2).reshape(B, T, D))
         return x_BTD + self.down(F.gelu(self.up(self.mlp_norm(x_BTD)), approximate="tanh"))
 
@@ -42,14 +51,25 @@ class TorchGPT(nn.Module):
         self.blocks = nn.ModuleList(_Block(config.width, config.heads, config.mlp_width) for _ in range(config.layers))
         self.final_norm = nn.LayerNorm(config.width)
 
-    def forward(self, inputs_BT: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
-        """inputs_BT, targets_BT int64."""
-        positions_T = torch.arange(inputs_BT.shape[1], device=inputs_BT.device)
-        x_BTD = self.tokens(inputs_BT) + self.positions(positions_T)
+    def forward(
+        self,
+        inputs_BT: torch.Tensor,
+        targets_BT: torch.Tensor,
+        weights_BT: torch.Tensor | None = None,
+        positions_BT: torch.Tensor | None = None,
+        mix: Mix = causal,
+    ) -> torch.Tensor:
+        """inputs_BT, targets_BT, positions_BT int64; with float weights their sum of weight * nats instead."""
+        if positions_BT is None:
+            positions_BT = torch.arange(inputs_BT.shape[1], device=inputs_BT.device)
+        x_BTD = self.tokens(inputs_BT) + self.positions(positions_BT)
         for block in self.blocks:
-            x_BTD = block(x_BTD)
+            x_BTD = block(x_BTD, mix)
         logits_BTV = F.linear(self.final_norm(x_BTD), self.tokens.weight)
-        return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
+        if weights_BT is None:
+            return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
+        nats_M = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="none")
+        return (weights_BT.flatten() * nats_M).sum()
 
 
 @torch.no_grad()

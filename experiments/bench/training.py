@@ -13,16 +13,16 @@ conventions (6 N + 12 L T D a token, and its causal half).
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 import torch
+from interleaved import medians
 from torch_gpt import TorchGPT, load
 
 from gptjax.cli import guarded
@@ -148,17 +148,12 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         raise ConfigError(
             f"{name}: the first losses differ by {worst:.2g} nats, so there is nothing to compare: {losses}"
         )
-    seconds: dict[str, list[float]] = {who: [] for who in trainers}
-    for _ in range(rounds):
-        for who, trainer in trainers.items():
-            started = time.perf_counter()
-            trainer(case.steps)
-            seconds[who].append((time.perf_counter() - started) / case.steps)
-    medians = {who: statistics.median(found) for who, found in seconds.items()}
+    rounds_of = {who: partial(trainer, case.steps) for who, trainer in trainers.items()}
+    seconds = {who: value / case.steps for who, value in medians(rounds_of, rounds).items()}
     tokens = case.rows * case.model.context
     whole, causal = case.model.flops_per_token(case.padded, case.model.context)
     peak = machine.peak_flops(jax.devices()[0].device_kind)
-    rate = tokens / medians["gptjax"]
+    rate = tokens / seconds["gptjax"]
     return {
         "case": name,
         "device": jax.devices()[0].device_kind,
@@ -166,8 +161,8 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         "torch": torch.__version__,
         "torch_threads": torch.get_num_threads(),
         "largest_loss_difference_nats": worst,
-        "milliseconds": {who: 1e3 * value for who, value in medians.items()},
-        "ratio": {who: value / medians["gptjax"] for who, value in medians.items()},
+        "milliseconds": {who: 1e3 * value for who, value in seconds.items()},
+        "ratio": {who: value / seconds["gptjax"] for who, value in seconds.items()},
         "tokens_per_second": rate,
         "mfu": machine.mfu(whole, rate, peak),
         "mfu_causal": machine.mfu(causal, rate, peak),

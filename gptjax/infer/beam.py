@@ -67,13 +67,16 @@ def continuations(
 ) -> list[list[Hypothesis]]:
     """The best continuations of every prompt by a language model, at most `max_tokens` long, the best first.
 
-    Prompt and continuation together fit into the model's context. `params` are the model's own. Raises `DataError`
-    for a prompt that is empty, too long, or has an id beyond the vocabulary, `ConfigError` for max_tokens < 1,
-    `FloatingPointError` where logits are not numbers.
+    Prompt and continuation together fit into the model's context, unless it is recurrent. `params` are the model's own.
+    Raises `DataError` for a prompt that is empty, too long, or has an id beyond the vocabulary, `ConfigError` for
+    max_tokens < 1 or without room for a prompt, `FloatingPointError` where logits are not numbers.
     """
-    for row, prompt in enumerate(prompts):
-        _check("prompt", row, prompt, model.context - max_tokens, model.vocab_size)
     longest = max(map(len, prompts), default=0)
+    room = max(1, longest) if model.recurrent else model.context - max_tokens
+    if room < 1:
+        raise ConfigError(f"max_tokens={max_tokens}: prompt and continuation share a context of {model.context} tokens")
+    for row, prompt in enumerate(prompts):
+        _check("prompt", row, prompt, room, model.vocab_size)
     return _listed(_continuations, model, params, prompts, longest, max_tokens, how, eos_id)
 
 

@@ -76,7 +76,7 @@ class Recurrent(Network):
             apply=lambda params, *args, **kwargs: head(params, read(params, *args, **kwargs)),
             features=read,
             head=head,
-            cache=lambda rows, length, dtype: _rest(self, rows, dtype),
+            cache=lambda rows, length, dtype: _rest(self, rows),
             extend=partial(extend, self),
             context=self.context,
             vocab_size=vocab_size,
@@ -104,13 +104,13 @@ def layer(config: Network, width: int) -> Recurrence:
     return Recurrence(config.cell, width, config.forget_bias, config.weight_dropout)
 
 
-def at_rest(config: Network, width: int, rows: int, dtype: Any = jnp.float32) -> State:
-    """The state of a layer that has read nothing."""
-    return tuple(jnp.zeros((rows, width), dtype) for _ in range(CELLS[config.cell].states))
+def at_rest(config: Network, width: int, rows: int) -> State:
+    """The state of a layer that has read nothing; float32 whatever the parameters are, as what is added up is."""
+    return tuple(jnp.zeros((rows, width)) for _ in range(CELLS[config.cell].states))
 
 
-def _rest(config: Recurrent, rows: int, dtype: Any) -> tuple[State, ...]:
-    return tuple(at_rest(config, width, rows, dtype) for width in config.widths())
+def _rest(config: Recurrent, rows: int) -> tuple[State, ...]:
+    return tuple(at_rest(config, width, rows) for width in config.widths())
 
 
 def init(config: Recurrent, padded_vocab_size: int, key: Key) -> Params:
@@ -143,7 +143,7 @@ def features(
     The state is set to 0 where a document begins, which is read from the segments; positions change nothing.
     """
     keep_TB = kept(inputs_BT, segments_BT)
-    out_TBD, _ = _read(config, params, inputs_BT, _rest(config, len(inputs_BT), jnp.float32), keep_TB, key)
+    out_TBD, _ = _read(config, params, inputs_BT, _rest(config, len(inputs_BT)), keep_TB, key)
     return out_TBD.swapaxes(0, 1)
 
 
@@ -156,8 +156,7 @@ def extend(
     key: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple[State, ...]]:
     """Read T more tokens of each row, of which the first counts_B are real: (features_BTD, cache)."""
-    start = jax.tree.map(lambda x: x.astype(jnp.float32), cache)
-    out_TBD, states = _read(config, params, inputs_BT, start, kept(inputs_BT, None), key)
+    out_TBD, states = _read(config, params, inputs_BT, cache, kept(inputs_BT, None), key)
 
     def last(first_BD: jax.Array, after_TBD: jax.Array) -> jax.Array:
         if counts_B is None:
@@ -165,8 +164,7 @@ def extend(
         seen_UBD = jnp.concatenate([first_BD[None], after_TBD])
         return jnp.take_along_axis(seen_UBD, counts_B[None, :, None], axis=0)[0]
 
-    new = jax.tree.map(last, start, states)
-    return out_TBD.swapaxes(0, 1), jax.tree.map(lambda x, old: x.astype(old.dtype), new, cache)
+    return out_TBD.swapaxes(0, 1), jax.tree.map(last, cache, states)
 
 
 def kept(inputs_BT: jax.Array, segments_BT: jax.Array | None) -> jax.Array:

@@ -6,10 +6,11 @@ Parameters: embed/tokens [V, D], the name that other families give their token e
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NoReturn
 
 import jax
 
-from gptjax.config import ModelConfig
+from gptjax.config import ConfigError, ModelConfig
 from gptjax.models import readout
 from gptjax.models.embed import look_up
 from gptjax.types import Key, Model, Params, Place
@@ -17,7 +18,7 @@ from gptjax.types import Key, Model, Params, Place
 
 @dataclass(frozen=True)
 class Vectors(ModelConfig):
-    """A table of vectors, one a token; as a language model, its logits are dot products with the last token's."""
+    """A table of vectors, one a token: what is learnt of words beside each other, or of texts as bags of words."""
 
     width: int = 100
     """Numbers of a vector."""
@@ -29,16 +30,18 @@ class Vectors(ModelConfig):
             self.require(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be positive")
 
     def build(self, vocab_size: int, padded_vocab_size: int, place: Place | None = None) -> Model:
-        """The pure functions; the vectors begin small and random, as word2vec's do."""
+        """The pure functions; the vectors begin small and random, as word2vec's do.
+
+        There are no logits of a next token: what would ask for them raises `ConfigError`.
+        """
         readout.require_vocabulary(self, vocab_size, padded_vocab_size)
-        head = partial(readout.head, True, vocab_size)
         return Model(
             init=partial(_init, padded_vocab_size, self.width),
-            apply=lambda params, *args, **kwargs: head(params, _features(params, *args, **kwargs)),
+            apply=_no_next_token,
             features=_features,
-            head=head,
-            cache=lambda rows, length, dtype: (),
-            extend=lambda params, inputs_BT, cache, counts_B=None: (_features(params, inputs_BT), cache),
+            head=_no_next_token,
+            cache=_no_next_token,
+            extend=_no_next_token,
             context=self.context,
             vocab_size=vocab_size,
         )
@@ -56,6 +59,10 @@ class Vectors(ModelConfig):
 def _init(rows: int, width: int, key: Key) -> Params:
     tokens_VD = jax.random.uniform(key, (rows, width), minval=-0.5, maxval=0.5) / width
     return {"embed": {"tokens": tokens_VD}}
+
+
+def _no_next_token(*args: Any, **kwargs: Any) -> NoReturn:
+    raise ConfigError("Vectors say nothing of the next token; a text is continued or scored with a language model")
 
 
 def _features(

@@ -98,12 +98,15 @@ class Bag(ObjectiveConfig):
             raise ConfigError(f"width={width}: without a hidden layer it is one number a label, {C}, or 1 for two")
 
         def init(key: Key) -> Params:
-            head = {"bias": jnp.zeros(width)}
-            if self.hidden != "none":
+            own, head = model.init(key), {"bias": jnp.zeros(width)}
+            if self.hidden == "none":
+                # Nothing has to be told apart, and a word that is never read keeps its start: it is to say nothing.
+                own = jax.tree.map(jnp.zeros_like, own)
+            else:
                 # Variance 1 / width keeps the scores' scale whatever the width is.
                 kernel_DC = jax.random.normal(jax.random.fold_in(key, 1), (width, C)) * width**-0.5
                 head |= {"kernel": kernel_DC, "out_bias": jnp.zeros(C)}
-            return {"model": model.init(key), "head": head}
+            return {"model": own, "head": head}
 
         def loss(params: Params, batch: BagBatch, key: Key | None) -> tuple[jax.Array, jax.Array, Metrics]:
             scores_BC = self._scores(model, params, batch, key)

@@ -75,7 +75,7 @@ def sampled_nats(
     logits_MS = product(features_MD, kernel_SD.T.astype(features_MD.dtype), jnp.float32)
     logits_MS = logits_MS - jnp.log(S * zipf_probability(ids_S, vocab_size))
     logits_MS = jnp.where(ids_S == targets_M[:, None], HIT, logits_MS)
-    target_M = jnp.sum(features_MD * target_MD.astype(features_MD.dtype), axis=-1, dtype=jnp.float32)
+    target_M = jnp.sum(features_MD.astype(jnp.float32) * target_MD.astype(jnp.float32), axis=-1)
     return jnp.logaddexp(jax.nn.logsumexp(logits_MS, axis=-1), target_M) - target_M
 
 

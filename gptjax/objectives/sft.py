@@ -4,26 +4,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+import jinja2
 import numpy as np
 
 from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
 from gptjax.data import packing
 from gptjax.data.errors import DataError
-from gptjax.objectives import examples
+from gptjax.objectives import chat, examples
 from gptjax.objectives.causal import next_token, require_language_model, require_tile
+from gptjax.objectives.chat import Piece
 from gptjax.objectives.examples import Record, at, shown, text_at
 from gptjax.objectives.head import TileTokens
 from gptjax.types import Model, Objective, RowSource
-
-
-class Piece(NamedTuple):
-    """A part of an example. Pieces are tokenized one by one, so that a prompt has the same tokens with any answer."""
-
-    text: str
-    answer: bool
-    """Trained on, and followed by the end-of-text token."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +36,8 @@ class SFT(ObjectiveConfig):
     """Text before each chat turn; {role} becomes user, assistant, system or whatever the record says."""
     turn_end: str = "\n\n"
     """Text after each chat turn but an assistant's, which ends in the end-of-text token."""
+    template: str | None = None
+    """Chat template in Jinja, as tokenizer_config.json has one, that writes the turns instead; it runs in a sandbox."""
     too_long: Literal["skip", "truncate", "refuse"] = "skip"
     """Examples longer than a row are left out, cut at their end, or an error; the first two are counted and printed."""
     tile_tokens: TileTokens = "auto"
@@ -50,6 +46,11 @@ class SFT(ObjectiveConfig):
     def check(self) -> None:
         self.require("{role}" in self.turn_start, f"turn_start={self.turn_start!r} does not contain {{role}}")
         require_tile(self, self.tile_tokens)
+        if self.template is not None:
+            try:
+                chat.compiled(self.template)
+            except jinja2.TemplateError as error:
+                self.require(False, f"template is not one that Jinja reads: {error}")
 
     def build(self, model: Model, tokenizer: Any) -> Objective:
         """The objective; weights of the batch are 1 on answers and 0 elsewhere. No example continues another."""
@@ -88,7 +89,7 @@ class SFT(ObjectiveConfig):
     def pieces(self, record: Record, origin: str) -> list[list[Piece]]:
         """The examples in a record; raises `DataError` with `origin` where it is none of the known forms."""
         if "messages" in record:
-            return [self._chat(_messages(record, origin))]
+            return [self._chat(_messages(record, origin), origin)]
         if "prompt" in record:
             return [
                 [Piece(text_at(record, origin, "prompt"), False), Piece(text_at(record, origin, "completion"), True)]
@@ -97,9 +98,11 @@ class SFT(ObjectiveConfig):
             forms = 'none of "messages", "prompt" and "instruction" is there'
             raise DataError(f"{origin}: {forms}; fields are {', '.join(record)}")
         instances = _objects(record, origin, "instances") if "instances" in record else [record]
-        return [self._chat(_instruction(record, instance, origin)) for instance in instances]
+        return [self._chat(_instruction(record, instance, origin), origin) for instance in instances]
 
-    def _chat(self, messages: list[tuple[str, str]]) -> list[Piece]:
+    def _chat(self, messages: list[tuple[str, str]], origin: str) -> list[Piece]:
+        if self.template is not None:
+            return chat.pieces(self.template, messages, origin)
         pieces = []
         for role, content in messages:
             start = self.turn_start.replace("{role}", role)

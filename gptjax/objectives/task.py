@@ -83,6 +83,8 @@ class Task(ObjectiveConfig):
                 f"lm_weight={self.lm_weight} needs a model that predicts the next token, and this one reads both sides "
                 "of a token; set objective.lm_weight to 0"
             )
+        if self.pool == "first" and model.causal:
+            raise ConfigError("pool='first' reads the first token, which has seen no other in this model; take last")
         return task_loss.objective(model, self.question(), self.lm_weight, self.classifier_dropout, self.pool)
 
     def predictor(self, model: Model) -> Callable[[Params, TaskBatch], jax.Array]:

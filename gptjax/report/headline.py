@@ -21,8 +21,8 @@ def headline(record: Record) -> dict[str, Figure]:
     found = _judged(record.judged)
     if record.training:
         found |= _trained(record)
-    else:
-        found["progress"] = Figure("0", f"of {record.config.get('steps', 0):,} updates")
+    elif "steps" in record.config:  # a counted model has none
+        found["progress"] = Figure("0", f"of {record.config['steps']:,} updates")
     if record.parameters is not None:
         found["parameters"] = Figure(f"{record.parameters:,}")
     return found

@@ -10,9 +10,11 @@ import pytest
 from gptjax.config import ConfigError
 from gptjax.data.errors import DataError
 from gptjax.infer.beam import Beam, continuations, search, translations
+from gptjax.infer.sample import Decoding, generate
 from gptjax.models.encoder_decoder_rnn import RecurrentTranslator
 from gptjax.models.encoder_decoder_transformer import TransformerTranslator
 from gptjax.models.gpt import GPT
+from gptjax.models.recurrent import Recurrent
 
 V, BOS, EOS, MAX = 4, 0, 3, 3
 EVERYTHING = V**MAX
@@ -166,6 +168,15 @@ def test_without_an_end_every_hypothesis_is_as_long_as_allowed():
         assert all(len(h.tokens) == MAX and not h.ended for h in hypotheses)
 
 
+def test_a_recurrent_model_goes_on_beyond_the_rows_it_was_trained_on():
+    model = Recurrent(cell="gru", layers=1, width=8, embed_width=8, context=2).build(V, V)
+    params = parameters(model)
+    [[found]] = continuations(model, params, [np.array([1, 2], np.int32)], 4, Beam(1))
+    [drawn] = generate(model, params, [np.array([1, 2], np.int32)], 4, Decoding(0.0), jax.random.key(0))
+    assert found.tokens.tolist() == drawn.tolist()
+    assert len(found.tokens) == 4
+
+
 def test_what_cannot_be_searched_is_refused():
     gpt, recurrent = (SEARCHED.setdefault(name, Searched(name)) for name in ("gpt", "recurrent"))
     for make, error, message in (
@@ -173,6 +184,7 @@ def test_what_cannot_be_searched_is_refused():
         (lambda: Beam(length_power=-1.0), ConfigError, "length_power=-1.0"),
         (lambda: gpt.search(Beam(), max_tokens=0), ConfigError, "max_tokens=0 must be positive"),
         (lambda: gpt.search(Beam(), max_tokens=7), DataError, "prompt 2 has 4 tokens; there is room for 1 to 3"),
+        (lambda: gpt.search(Beam(), max_tokens=10), ConfigError, "max_tokens=10: .* share a context of 10 tokens"),
         (lambda: gpt.search(Beam(), given=[np.array([4])]), DataError, "prompt 0 has id 4"),
         (lambda: recurrent.search(Beam(), given=[np.arange(7) % V]), DataError, "source 0 has 7 tokens"),
         (lambda: recurrent.search(Beam(), max_tokens=7), ConfigError, "max_tokens=7 is longer than context=6"),

@@ -153,6 +153,18 @@ def test_computation_is_in_the_dtype_of_the_parameters_and_logits_are_float32(bu
     assert jax.tree.map(lambda x: x.dtype, new) == jax.tree.map(lambda x: x.dtype, cache)
 
 
+@pytest.mark.parametrize("built", ["lstm"], indirect=True)
+def test_a_state_read_piece_by_piece_loses_no_precision_under_half_precision_parameters(built, inputs):
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), built.params)
+    cache, pieces = built.model.cache(3, 20, jnp.bfloat16), []
+    for t in range(inputs.shape[1]):
+        features, cache = built.extend(half, inputs[:, t : t + 1], cache)
+        pieces.append(np.asarray(features[:, 0], np.float32))
+    whole = np.asarray(built.features(half, inputs), np.float32)
+    # To one place of bfloat16 at most: a state rounded after every token drifts by more.
+    assert_allclose(np.stack(pieces, axis=1), whole, atol=2**-8)
+
+
 def test_the_vocabulary_padding_is_never_predicted(built, inputs):
     logits = np.asarray(built.apply(built.params, inputs))
     assert logits.shape == (3, 20, PADDED)

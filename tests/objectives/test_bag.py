@@ -91,6 +91,14 @@ def test_scores_are_those_of_dense_rows(hidden, width, tmp_path):
     np.testing.assert_allclose(objective.predictor(model)(params, batch), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_linear_scorer_begins_undecided_and_a_word_it_never_read_stays_silent():
+    vectors = Vectors(width=1).build(5, 5)
+    fresh = Bag().build(vectors, None).init(jax.random.key(0))
+    assert not any(np.any(x) for x in jax.tree.leaves(fresh))
+    hidden = Bag(hidden="relu").build(vectors, None).init(jax.random.key(0))
+    assert np.all(hidden["model"]["embed"]["tokens"] != 0)
+
+
 def test_padding_rows_count_nothing_and_parts_add_up(tmp_path):
     objective = Bag(l2=0.3)
     sources, learnt = rows(objective, written(tmp_path / "d", TEXTS, LABELS))

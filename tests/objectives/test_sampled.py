@@ -69,6 +69,14 @@ def test_a_sample_that_is_the_target_is_no_rival():
     assert_allclose(nats, np.log((np.exp(2.0) + rival) / np.exp(2.0)), rtol=1e-5)
 
 
+def test_the_targets_own_logit_is_as_exact_as_its_rivals_in_half_precision():
+    features_MD, target_MD = (jax.random.normal(jax.random.key(i), (50, 64), jnp.bfloat16) for i in (0, 1))
+    ids_S, targets_M = jnp.array([0, 1]), jnp.full(50, 5)
+    rows = features_MD, target_MD[:2], target_MD
+    exact = sampled.sampled_nats(*(x.astype(jnp.float32) for x in rows), ids_S, targets_M, V)
+    assert_allclose(sampled.sampled_nats(*rows, ids_S, targets_M, V), exact, rtol=1e-5, atol=1e-5)
+
+
 def test_what_cannot_be_sampled_is_refused():
     with pytest.raises(ConfigError, match="needs a model whose head is one product"):
         SampledCausal().build(GPT(layers=1, width=8, heads=2, mlp_width=8, context=5).build(V, V), None)

@@ -161,6 +161,8 @@ def test_a_context_without_room_and_a_model_without_specials_are_refused(tiny, t
         read(Classification(), tokenizer, tmp_path, [{"sentence": "x", "label": 1}], context=4)
     with pytest.raises(ConfigError, match="specials included, is"):
         Classification().build(tiny(tokenizer.vocab_size), tokenizer)
+    with pytest.raises(ConfigError, match="the first token, which has seen no other"):
+        Classification(pool="first").build(tiny(tokenizer.vocab_size + 3), tokenizer)
 
 
 def test_configs_survive_json():
