@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gptjax import scored
+from gptjax.config import SEEDS, ConfigError
 from gptjax.data import corpora
 from gptjax.data.errors import DataError
 from gptjax.evals import differences, words
@@ -44,8 +45,11 @@ def compare(folders: tuple[Path, Path], data: str, stride: int | None, seed: int
     """B against A on all of `data`: token by token where they share a tokenizer, else word by word.
 
     Each reads the text as it was judged, or both in windows `stride` tokens apart. Raises `ConfigError` for a model
-    that gives no left-to-right likelihood, `DataError` where a tokenizer cannot be laid onto the words.
+    that gives no left-to-right likelihood and for a seed that is none, `DataError` where a tokenizer cannot be laid
+    onto the words.
     """
+    if not 0 <= seed < SEEDS:
+        raise ConfigError(f"seed={seed} is not in [0, 2**32)")
     a, b = (scored.read(folder, data, stride, cache, say) for folder in folders)
     names = _names(folders)
     documents = _documents(data)

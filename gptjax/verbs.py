@@ -109,7 +109,7 @@ class Score:
     data: str
     """The text to score, all of it."""
     stride: int | None = None
-    """Tokens between windows; default: the run's own (its context unless set)."""
+    """Tokens between windows; default: the text is read as the run was judged."""
     html: Path | None = None
     """Write the coloured text to this page."""
     cache: Path = field(default_factory=default_cache)
@@ -129,7 +129,7 @@ class Compare:
     data: str
     """The text to compare on, all of it."""
     stride: int | None = None
-    """Tokens between windows; default: each run's own."""
+    """Tokens between windows; default: each reads the text as it was judged."""
     seed: int = 0
     """Seed of the resamples that the intervals come from."""
     out: Path | None = None

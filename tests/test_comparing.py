@@ -144,6 +144,12 @@ def test_a_model_that_reads_both_sides_is_refused(place, capfd):
     assert "no left-to-right likelihood" in capfd.readouterr().err
 
 
+def test_a_seed_that_is_none_is_one_line(place, capfd):
+    words = ["compare", place / "a", place / "b", "--data", place / "text.txt", "--seed", "-1"]
+    assert run_verb([str(word) for word in words]) == 2
+    assert "seed=-1 is not in [0, 2**32)" in capfd.readouterr().err
+
+
 def test_the_verb_prints_one_object_and_writes_the_page(place, capfd):
     out, where = place / "page.html", ["--data", place / "text.txt", "--cache", place / "cache"]
     assert run_verb([*map(str, ["compare", place / "a", place / "b", *where, "--json", "--out", out])]) == 0

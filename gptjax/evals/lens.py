@@ -45,11 +45,12 @@ def lens(layers: Sequence[str], logits: Callable[[int], np.ndarray | jax.Array],
 
 
 def _one(logits_TV: jax.Array, true_T: np.ndarray) -> tuple[np.ndarray, ...]:
-    log_p_TV = np.asarray(jax.nn.log_softmax(logits_TV))
-    best_TK = np.argsort(-log_p_TV, axis=1, kind="stable")[:, :TOP]
+    normalised_TV = jax.nn.log_softmax(logits_TV)
+    best_p_TK, best_TK = map(np.asarray, jax.lax.top_k(normalised_TV, min(TOP, logits_TV.shape[1])))
+    log_p_TV = np.asarray(normalised_TV)
     known_T, at_T1 = true_T >= 0, np.maximum(true_T, 0)[:, None]
     true_T1 = np.take_along_axis(log_p_TV, at_T1, 1)
     refuse_non_finite("log-probability of place", true_T1[known_T])
     ranks_T = np.where(known_T, np.sum(log_p_TV >= true_T1, axis=1), 0)
     nats_T = np.where(known_T, -true_T1[:, 0], np.nan)
-    return best_TK, np.exp(np.take_along_axis(log_p_TV, best_TK, 1)), np.exp(-nats_T), ranks_T, nats_T
+    return best_TK, np.exp(best_p_TK), np.exp(-nats_T), ranks_T, nats_T
