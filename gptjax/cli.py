@@ -11,7 +11,19 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from gptjax import __version__, arguments, counted, exam, harnessed, judge, launch, trained
+from gptjax import (
+    __version__,
+    arguments,
+    comparing,
+    counted,
+    exam,
+    harnessed,
+    inspecting,
+    judge,
+    launch,
+    scored,
+    trained,
+)
 from gptjax.ablate import experiment as experiments
 from gptjax.ablate import runner
 from gptjax.ablate import table as rows_table
@@ -24,14 +36,14 @@ from gptjax.interop import adopt as adopting
 from gptjax.interop import folder as folders
 from gptjax.plan import planned
 from gptjax.plan import table as estimates
-from gptjax.report import answers, page
+from gptjax.report import answers, comparison, inspection, page
 from gptjax.report import surprisal as coloured
 from gptjax.train.checkpoint import CheckpointError
 from gptjax.train.folder import FolderError
 from gptjax.train.hosts import Elsewhere
 from gptjax.train.loop import Diverged
 from gptjax.train.stop import EXIT_INTERRUPTED, Stopped
-from gptjax.verbs import Ablate, Count, Eval, Export, Import, Plan, Report, Sample, Score, Train
+from gptjax.verbs import Ablate, Compare, Count, Eval, Export, Import, Inspect, Plan, Report, Sample, Score, Train
 from gptjax.verbs import default_cache as default_cache
 
 
@@ -155,15 +167,43 @@ def sample(argv: Sequence[str]) -> None:
 def score(argv: Sequence[str]) -> None:
     """`gptjax score`."""
     asked = arguments.parse(Score, argv, "gptjax score")
-    found = judge.surprisal(asked.run, asked.data, asked.stride, asked.cache, say)
+    found = scored.read(asked.run, asked.data, asked.stride, asked.cache, say)
+    pieces, bits = found.pieces(), found.bits()
     if asked.html is not None:
-        asked.html.write_text(coloured.to_page(found.pieces, found.bits, str(asked.data)), encoding="utf-8")
+        asked.html.write_text(coloured.to_page(pieces, bits, str(asked.data)), encoding="utf-8")
     if asked.json:
         print(json.dumps(found.to_json(), ensure_ascii=False))
         return
     console = Console()
-    console.print(coloured.to_terminal(found.pieces, found.bits), soft_wrap=True)
+    console.print(coloured.to_terminal(pieces, bits), soft_wrap=True)
     console.print(results(found.summary))
+
+
+def compare(argv: Sequence[str]) -> None:
+    """`gptjax compare`."""
+    asked = arguments.parse(Compare, argv, "gptjax compare")
+    folders = asked.run_a, asked.run_b
+    found = comparing.compare(folders, asked.data, asked.stride, asked.seed, asked.cache, say)
+    if asked.out is not None:
+        comparison.write(found.readers, found.comparison, found.notes, asked.data, asked.out)
+        say(f"wrote {asked.out}")
+    if asked.json:
+        print(json.dumps(found.to_json(), ensure_ascii=False))
+        return
+    for table in comparison.terminal(found.readers, found.comparison, found.notes):
+        Console().print(table)
+
+
+def inspect(argv: Sequence[str]) -> None:
+    """`gptjax inspect`."""
+    asked = arguments.parse(Inspect, argv, "gptjax inspect")
+    found = inspecting.inspect(asked.run, asked.text, say)
+    for note in found.notes:
+        say(note)
+    if asked.out is not None:
+        inspection.write(found, asked.out)
+        say(f"wrote {asked.out}")
+    Console().print(inspection.terminal(found))
 
 
 def report(argv: Sequence[str]) -> None:
@@ -230,6 +270,8 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
     "export": (export, Export),
     "import": (adopt, Import),
     "report": (report, Report),
+    "inspect": (inspect, Inspect),
+    "compare": (compare, Compare),
 }
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import jax
     import optax
 
-    from gptjax.types import Array, Model, Objective, Params, Place, RowSource, TokenSplit
+    from gptjax.types import Array, Inside, Model, Objective, Params, Place, RowSource, TokenSplit
 
 SEEDS = 2**32  # random keys of jax know this many; larger ones would be taken for small ones
 
@@ -112,6 +112,10 @@ class ModelConfig(Config):
     ) -> "jax.Array":
         """For those who look inside: every token's vector before the first layer and after each, states_LBTD."""
         raise ConfigError(f"{type(self).__name__} does not show the states of its layers")
+
+    def inside(self, params: "Params", inputs_BT: "Array") -> "Inside":
+        """For those who look inside: what the head reads of every layer, and where attention looks; one text a row."""
+        raise ConfigError(f"{type(self).__name__} has no attention to show")
 
     def notes(self, tokens: int, packed: bool, dtype: str, place: "Place") -> tuple[str, ...]:
         """What the user must know of how training computes rows of `tokens`, packed with several documents or not."""

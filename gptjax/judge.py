@@ -1,4 +1,4 @@
-"""What a checkpoint is worth: held-out likelihood, continued prompts, the surprisal of every token."""
+"""What a checkpoint is worth: held-out likelihood, and prompts continued."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -186,7 +186,7 @@ def text(source: str, found: trained.Trained, cache: Path) -> TokenSplit:
     return store.build(whole, found.tokenizer, cache).splits["train"][0]
 
 
-def _language_model(folder: Path, say: Say) -> trained.Trained:
+def language_model(folder: Path, say: Say) -> trained.Trained:
     """A run whose model reads and continues a text by itself; raises `ConfigError` for one that does something else."""
     found = trained.load(folder, say)
     if not isinstance(found.model, Model):
@@ -208,7 +208,7 @@ def _writer(folder: Path, say: Say) -> _Writer:
     if counted.holds(folder):
         counts = counted.load(folder)
         return _Writer(counts.tokenizer, counted.STEP, partial(counted.generate, counts))
-    found = _language_model(folder, say)
+    found = language_model(folder, say)
     params = in_precision(found.params["model"], found.run.precision)
     eos_id = found.tokenizer.eos_id
     return _Writer(found.tokenizer, found.step, partial(generate, found.model, params, eos_id=eos_id))
@@ -244,7 +244,7 @@ def _encoded(tokenizer: Tokenizer, prompts: list[str]) -> list[np.ndarray]:
 
 def searched(folder: Path, prompt: str, max_tokens: int, how: Beam, say: Say) -> dict[str, Any]:
     """`gptjax sample --beams`: the hypotheses that a beam search ends with, the best first, with their nats."""
-    found = _language_model(folder, say)
+    found = language_model(folder, say)
     if not found.model.causal:
         raise ConfigError("the model reads both sides of a token and cannot continue a text; search with a GPT")
     tokenizer, params = found.tokenizer, in_precision(found.params["model"], found.run.precision)
@@ -255,43 +255,3 @@ def searched(folder: Path, prompt: str, max_tokens: int, how: Beam, say: Say) ->
     ]
     decoding = {"beams": how.beams, "length_power": how.length_power}
     return {"step": found.step, "decoding": decoding, "samples": samples[:1] if how.beams == 1 else samples}
-
-
-class Surprisal(NamedTuple):
-    """The tokens of a text, each with its surprisal."""
-
-    pieces: list[str]
-    ids: list[int]
-    bits: list[float]
-    summary: dict[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        """{"summary": ..., "tokens": [{"text", "id", "bits"}, ...]}."""
-        rows = zip(self.pieces, self.ids, self.bits, strict=True)
-        return {"summary": self.summary, "tokens": [{"text": t, "id": i, "bits": b} for t, i, b in rows]}
-
-
-def surprisal(folder: Path, data: str, stride: int | None, cache: Path, say: Say) -> Surprisal:
-    """`gptjax score`: -log2 p of every token of all of `data`, each predicted once."""
-    if counted.holds(folder):
-        counted.refuse_stride(stride)
-        counts = counted.load(folder)
-        split = counted.text(counts, data, cache)
-        nats_N = counted.nats(counts.model, split, counts.tokenizer.bos_id)
-        about = counted.judge(counts.model, split, counts.tokenizer.bos_id) | {"step": counted.STEP}
-        return _surprisal(counts.tokenizer, split, nats_N, about)
-    found = _language_model(folder, say)
-    run, context = found.run, found.model.context
-    split = text(data, found, cache)
-    stride = next(s for s in (stride, run.evaluation.stride, context) if s is not None)
-    apart, bos_id, rows = run.data.packing == "documents", found.tokenizer.bos_id, run.evaluation.rows
-    params = in_precision(found.params["model"], run.precision)
-    nats_N = likelihood.token_nats(found.model, params, split, context, stride, rows, apart, bos_id=bos_id)
-    given = len(likelihood.given(split, apart, bos_id))
-    about = likelihood.summary(nats_N, split.bytes, given) | {"stride": stride, "context": context, "step": found.step}
-    return _surprisal(found.tokenizer, split, nats_N, about)
-
-
-def _surprisal(tokenizer: Tokenizer, split: TokenSplit, nats_N: np.ndarray, summary: dict[str, float]) -> Surprisal:
-    tokens_N = np.asarray(split.tokens)
-    return Surprisal(tokenizer.pieces(tokens_N), tokens_N.tolist(), (nats_N / np.log(2)).tolist(), summary)

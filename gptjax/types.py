@@ -113,6 +113,17 @@ class Model(NamedTuple):
     for these ids' logits. None where it is more than that."""
 
 
+class Inside(NamedTuple):
+    """What the layers of a model make of its inputs, for those who look inside."""
+
+    features_LBTD: Array
+    """What the head would read if the model ended before its first layer, and behind each: L + 1 entries. The last is
+    `Model.features`."""
+    weights_LBNTS: Array
+    """The share of every key's value in what each head mixes for a query, float32: the model's own, 0 where a key is
+    not seen."""
+
+
 Metrics = Mapping[str, tuple[jax.Array, jax.Array]]
 """Name -> (sum, count): means stay exact over accumulation, padding and sharding."""
 

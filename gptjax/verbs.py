@@ -122,13 +122,47 @@ class Score:
     data: str
     """The text to score, all of it."""
     stride: int | None = None
-    """Tokens between windows; default: the run's own (its context unless set)."""
+    """Tokens between windows; default: the text is read as the run was judged."""
     html: Path | None = None
     """Write the coloured text to this page."""
     cache: Path = field(default_factory=default_cache)
     """Folder in which token stores are kept."""
     json: bool = False
     """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Two checkpoints on one text: where they differ, how much, and how sure that is."""
+
+    run_a: tyro.conf.Positional[Path]
+    """Run folder A, or one checkpoint in it."""
+    run_b: tyro.conf.Positional[Path]
+    """Run folder B; differences are B's nats minus A's."""
+    data: str
+    """The text to compare on, all of it."""
+    stride: int | None = None
+    """Tokens between windows; default: each reads the text as it was judged."""
+    seed: int = 0
+    """Seed of the resamples that the intervals come from."""
+    out: Path | None = None
+    """Write the whole comparison to this page."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder in which token stores are kept."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Look inside a checkpoint: where attention looks, what each layer would predict, which tokens are alike."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder, or one checkpoint in it."""
+    text: str
+    """A short text to read; what lies beyond the model's context is left out, and said."""
+    out: Path | None = None
+    """Write all of it to this page; the terminal shows surprisals and predictions."""
 
 
 @dataclass(frozen=True)

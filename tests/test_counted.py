@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gptjax import arguments, config, counted, judge, trained
+from gptjax import arguments, config, counted, judge, scored, trained
 from gptjax.cli import run_verb
 from gptjax.config import ConfigError, Corpus, Data
 from gptjax.counted import Counting
@@ -52,9 +52,9 @@ def test_a_counted_run_is_judged_by_every_token_of_its_held_out_text(run, tmp_pa
 
 
 def test_the_sum_of_the_surprisals_is_what_the_text_costs(run, corpus, tmp_path):
-    found = judge.surprisal(run, str(corpus), None, tmp_path / "cache", print)
-    assert "".join(found.pieces) == TEXT
-    assert sum(found.bits) * math.log(2) / len(TEXT) == pytest.approx(found.summary["nats_per_token"], rel=1e-6)
+    found = scored.read(run, str(corpus), None, tmp_path / "cache", print)
+    assert "".join(found.pieces()) == TEXT
+    assert sum(found.bits()) * math.log(2) / len(TEXT) == pytest.approx(found.summary["nats_per_token"], rel=1e-6)
 
 
 def test_the_same_seed_continues_a_prompt_with_the_same_text(run):

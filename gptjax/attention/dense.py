@@ -1,5 +1,7 @@
 """Attention with all T x S scores in memory: the plain form, and the fastest for short rows on a CPU."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -13,7 +15,28 @@ MASKED = -1e30
 def attend(
     q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible, dropout: float, key: jax.Array | None
 ) -> jax.Array:
-    """softmax(q k^T / sqrt(H)) v over the visible keys, softmax in float32; see `gptjax.attention.attend`.
+    """softmax(q k^T / sqrt(H)) v over the visible keys, softmax in float32; see `gptjax.attention.attend`."""
+    weights_BKMS = drop(_weights(q_BTNH, k_BSKH, visible), dropout, key)
+    return _mixed(weights_BKMS, v_BSKH, q_BTNH.shape[2])
+
+
+def looking(seen: list[jax.Array]) -> Callable[..., jax.Array]:
+    """`attend` without dropout that also appends to `seen` the weights_BNTS by which it mixes the values, float32.
+
+    For those who look inside: a head's weights for a query sum to 1 over the keys, and are 0 where it does not see.
+    """
+
+    def kernel(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible, **_: object) -> jax.Array:
+        B, T, N, _H = q_BTNH.shape
+        weights_BKMS = _weights(q_BTNH, k_BSKH, visible)
+        seen.append(weights_BKMS.reshape(B, N, T, -1))
+        return _mixed(weights_BKMS, v_BSKH, N)
+
+    return kernel
+
+
+def _weights(q_BTNH: jax.Array, k_BSKH: jax.Array, visible: Visible) -> jax.Array:
+    """Softmax over the visible keys, weights_BKMS.
 
     The G = N / K query heads of a key head are rows of one matrix (M = G T): on a CPU, scores of five axes make the
     backward pass four times slower than scores of four.
@@ -28,6 +51,12 @@ def attend(
     if visible.key_segments_BS is not None or visible.offsets_B is not None or T > S:
         # Otherwise every query sees itself. One that sees no key has equal weights by now.
         weights_BKMS = jnp.where(mask_BKMS.any(-1, keepdims=True), weights_BKMS, 0)
-    weights_BKMS = drop(weights_BKMS, dropout, key).astype(v_BSKH.dtype)
-    out_BKMH = jnp.einsum("BKMS,BSKH->BKMH", weights_BKMS, v_BSKH)
-    return out_BKMH.reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
+    return weights_BKMS
+
+
+def _mixed(weights_BKMS: jax.Array, v_BSKH: jax.Array, heads: int) -> jax.Array:
+    """The values in these shares, [B, T, N, H]."""
+    B, K, M, _ = weights_BKMS.shape
+    G, H = heads // K, v_BSKH.shape[-1]
+    out_BKMH = jnp.einsum("BKMS,BSKH->BKMH", weights_BKMS.astype(v_BSKH.dtype), v_BSKH)
+    return out_BKMH.reshape(B, K, G, M // G, H).transpose(0, 3, 1, 2, 4).reshape(B, M // G, heads, H)

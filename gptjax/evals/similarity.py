@@ -134,10 +134,15 @@ def nearest(vectors: Table, word: str, count: int) -> list[tuple[str, float]]:
     """The `count` words with the highest cosines to a word, itself left out; raises `DataError` for one without."""
     if word not in vectors.ids:
         raise DataError(f"{word!r} has no vector; the vocabulary is {len(vectors.words):,} words of the training text")
-    cosines_V = vectors.unit_VD @ vectors.unit_VD[vectors.ids[word]]
-    cosines_V[vectors.ids[word]] = -np.inf
+    return [(vectors.words[row], cosine) for row, cosine in neighbours(vectors.unit_VD, vectors.ids[word], count)]
+
+
+def neighbours(unit_VD: np.ndarray, row: int, count: int) -> list[tuple[int, float]]:
+    """The `count` rows with the highest cosines to a row of unit vectors, itself left out, the nearest first."""
+    cosines_V = unit_VD @ unit_VD[row]
+    cosines_V[row] = -np.inf
     best = np.argsort(-cosines_V, kind="stable")[:count]
-    return [(vectors.words[i], float(cosines_V[i])) for i in best if np.isfinite(cosines_V[i])]
+    return [(int(i), float(cosines_V[i])) for i in best if np.isfinite(cosines_V[i])]
 
 
 def plane(vectors: Table, words: Sequence[str]) -> np.ndarray:

@@ -111,3 +111,15 @@ def gather(windows: Windows, chosen: slice, values_BT: np.ndarray, first: int, v
     for start, length, scored, row, column in zip(*columns, strict=True):
         end = start + length + 1
         values_N[end - scored : end] = values_BT[row - first, column + length - scored : column + length]
+
+
+def read_before(windows: Windows, tokens: int) -> np.ndarray:
+    """How many tokens each of a text's was predicted from, [tokens] int64: those of its window that precede it."""
+    before_N = np.zeros(tokens, np.int64)
+    nth = np.arange(int(windows.scored_W.sum())) - np.repeat(
+        np.cumsum(windows.scored_W) - windows.scored_W, windows.scored_W
+    )
+    first_W = windows.lengths_W + 1 - windows.scored_W
+    from_start = np.repeat(first_W, windows.scored_W) + nth
+    before_N[np.repeat(windows.starts_W, windows.scored_W) + from_start] = from_start
+    return before_N

@@ -16,7 +16,7 @@ from gptjax.attention import Call, Implementation, Visible, choose
 from gptjax.config import ConfigError, ModelConfig
 from gptjax.models import bidirectional, readout
 from gptjax.models.stack import Remat
-from gptjax.types import Array, Model, Params, Place
+from gptjax.types import Array, Inside, Model, Params, Place
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,10 @@ class Bert(ModelConfig):
     ) -> jax.Array:
         """What the first layer reads and what each layer gives, states_LBTD with L + 1 entries."""
         return bidirectional.states(self, params, inputs_BT, segments_BT, positions_BT)
+
+    def inside(self, params: Params, inputs_BT: Array) -> Inside:
+        """What the head reads of every layer, and the attention weights."""
+        return bidirectional.inside(self, params, inputs_BT)
 
     def notes(self, tokens: int, packed: bool, dtype: str, place: Place) -> tuple[str, ...]:
         """The attention kernel, and why; rows always have segments, which keep padding apart."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gptjax.attention import Visible, attend
+from gptjax.attention import Visible, attend, dense
 from gptjax.attention.dropout import drop
 from gptjax.config import ConfigError
 from gptjax.models.block import Attention, Block
@@ -17,7 +18,7 @@ from gptjax.models.embed import look_up
 from gptjax.models.layers import ACTIVATIONS, LayerNorm, Linear, Mlp, product, subkey
 from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through
-from gptjax.types import Array, Key, Params, Place
+from gptjax.types import Array, Inside, Key, Params, Place
 
 if TYPE_CHECKING:
     from gptjax.models.bert import Bert
@@ -101,7 +102,7 @@ def features(
     A token sees every token of its own segment, on both sides: padding is kept out by another segment. `types_BT` is 0
     in the first text of a row and 1 in the second; None is 0 everywhere.
     """
-    x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, key, types_BT, place)
+    x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, key, types_BT, _kernel(config, place))
     return through(layer, x_BTD, params["blocks"], config.layers, config.remat, config.scan)
 
 
@@ -113,8 +114,19 @@ def states(
     positions_BT: Array | None = None,
 ) -> jax.Array:
     """What the first layer reads and what each layer gives, [L + 1, B, T, D]; every row is one text."""
-    x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, None, None, None)
+    x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, None, None, _kernel(config))
     return each(layer, x_BTD, params["blocks"], config.layers)
+
+
+def inside(config: Bert, params: Params, inputs_BT: Array) -> Inside:
+    """What the head would read of every layer's stream, and the attention weights that it was computed with."""
+    seen: list[jax.Array] = []
+    x_BTD, layer = _begin(config, params, inputs_BT, None, None, None, None, dense.looking(seen))
+    return Inside(each(layer, x_BTD, params["blocks"], config.layers), jnp.stack(seen))
+
+
+def _kernel(config: Bert, place: Place | None = None) -> Callable[..., jax.Array]:
+    return partial(attend, impl=config.attention, place=place)
 
 
 def _begin(
@@ -125,7 +137,7 @@ def _begin(
     positions_BT: Array | None,
     key: jax.Array | None,
     types_BT: Array | None,
-    place: Place | None,
+    kernel: Callable[..., jax.Array],
 ) -> tuple[jax.Array, Layer]:
     """What the first layer reads of whole rows, and the layer as a function of its parameters and number."""
     T = inputs_BT.shape[1]
@@ -141,7 +153,7 @@ def _begin(
     x_BTD = _run(_norm(config), params["embed_norm"], x_BTD)
     x_BTD = drop(x_BTD, config.dropout, subkey(key, config.layers))
     visible = Visible(causal=False, segments_BT=segments_BT)
-    block = _block(config, partial(attend, impl=config.attention, place=place))
+    block = _block(config, kernel)
 
     def layer(x_BTD: jax.Array, block_params_and_number: tuple[Params, Any]) -> tuple[jax.Array, None]:
         block_params, number = block_params_and_number

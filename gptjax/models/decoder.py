@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gptjax.attention import Visible, attend
+from gptjax.attention import Visible, attend, dense
 from gptjax.attention.dropout import drop
 from gptjax.config import ConfigError
 from gptjax.models.block import Attention, Block, Memory
@@ -19,7 +19,7 @@ from gptjax.models.history import latest
 from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, product, rotary_angles, subkey
 from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through, unstack
-from gptjax.types import Array, Key, Params, Place
+from gptjax.types import Array, Inside, Key, Params, Place
 
 if TYPE_CHECKING:
     from gptjax.models.gpt import GPT
@@ -108,7 +108,7 @@ def features(
     place: Place | None = None,
 ) -> jax.Array:
     """What the head reads, [B, T, D] in the dtype of the parameters; a key turns dropout on."""
-    x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, key, place)
+    x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, key, _kernel(config, place))
     x_BTD = through(layer, x_BTD, params["blocks"], config.layers, config.remat, config.scan)
     return _final(config, params, x_BTD)
 
@@ -121,8 +121,19 @@ def states(
     positions_BT: Array | None = None,
 ) -> jax.Array:
     """The residual stream as the first layer reads it and as each layer leaves it, [L + 1, B, T, D]; no final norm."""
-    x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, None, None)
+    x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, None, _kernel(config))
     return each(layer, x_BTD, params["blocks"], config.layers)
+
+
+def inside(config: GPT, params: Params, inputs_BT: Array) -> Inside:
+    """What the head would read of every layer's stream, and the attention weights that it was computed with."""
+    seen: list[jax.Array] = []
+    x_BTD, layer = _begin(config, params, inputs_BT, None, None, None, dense.looking(seen))
+    return Inside(_final(config, params, each(layer, x_BTD, params["blocks"], config.layers)), jnp.stack(seen))
+
+
+def _kernel(config: GPT, place: Place | None = None) -> Callable[..., jax.Array]:
+    return partial(attend, impl=config.attention, place=place)
 
 
 def _begin(
@@ -132,7 +143,7 @@ def _begin(
     segments_BT: Array | None,
     positions_BT: Array | None,
     key: jax.Array | None,
-    place: Place | None,
+    kernel: Callable[..., jax.Array],
 ) -> tuple[jax.Array, Layer]:
     """What the first layer reads of whole rows, and the layer as a function of its parameters and number."""
     T = inputs_BT.shape[1]
@@ -143,7 +154,7 @@ def _begin(
     x_BTD = drop(_embed(config, params, inputs_BT, positions_BT), config.dropout, subkey(key, config.layers))
     visible = Visible(window=config.window, segments_BT=segments_BT)
     angles = _angles(config, positions_BT)
-    block = _block(config, partial(attend, impl=config.attention, place=place))
+    block = _block(config, kernel)
     before = _nothing_before(config, len(inputs_BT), x_BTD.dtype)
 
     def layer(x_BTD: jax.Array, block_params_and_number: tuple[Params, Any]) -> tuple[jax.Array, None]:

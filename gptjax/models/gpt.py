@@ -17,7 +17,7 @@ from gptjax.attention import Call, Implementation, Visible, choose
 from gptjax.config import ModelConfig
 from gptjax.models import decoder, readout
 from gptjax.models.stack import Remat
-from gptjax.types import Array, Model, Params, Place
+from gptjax.types import Array, Inside, Model, Params, Place
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,10 @@ class GPT(ModelConfig):
     ) -> jax.Array:
         """The residual stream before the first layer and after each, states_LBTD with L + 1 entries; no final norm."""
         return decoder.states(self, params, inputs_BT, segments_BT, positions_BT)
+
+    def inside(self, params: Params, inputs_BT: Array) -> Inside:
+        """What the head reads of every layer, behind the final norm where there is one, and the attention weights."""
+        return decoder.inside(self, params, inputs_BT)
 
     def notes(self, tokens: int, packed: bool, dtype: str, place: Place) -> tuple[str, ...]:
         """The attention kernel, and why; raises `ConfigError` where the one asked for by name cannot serve."""

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptjax.config import ConfigError
-from gptjax.evals.windows import windows
+from gptjax.evals.windows import read_before, windows
 
 shapes = st.tuples(st.lists(st.integers(0, 40), max_size=8), st.integers(1, 12)).flatmap(
     lambda p: st.tuples(st.just(p[0]), st.just(p[1]), st.integers(1, p[1]))
@@ -60,3 +60,17 @@ def test_short_documents_share_rows():
 def test_a_stride_that_would_skip_tokens_is_refused(stride):
     with pytest.raises(ConfigError, match=f"stride={stride} is not in 1..context=8"):
         windows(np.array([0, 30]), 8, stride)
+
+
+def test_every_token_knows_how_many_it_was_predicted_from():
+    starts = np.array([0, 3, 3, 4, 30])
+    layout = windows(starts, context=8, stride=5)
+    found = read_before(layout, 30)
+    expected = np.zeros(30, int)
+    for start, length, scored in zip(layout.starts_W, layout.lengths_W, layout.scored_W, strict=True):
+        for token in range(start + length + 1 - scored, start + length + 1):
+            expected[token] = token - start
+    assert found.tolist() == expected.tolist()
+    assert found[[0, 3, 4]].tolist() == [0, 0, 0]
+    assert found[5:13].tolist() == list(range(1, 9))
+    assert found[13:].min() == 8 - 5 + 1

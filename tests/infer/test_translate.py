@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from gptjax import judge, launch, trained
+from gptjax import judge, launch, scored, trained
 from gptjax.config import Checkpoints, ConfigError, Corpus, Data, Evaluation, Run
 from gptjax.data.errors import DataError
 from gptjax.data.stream import fingerprint, stream
@@ -86,7 +86,7 @@ def test_a_translator_is_asked_for_no_continuation_and_no_surprisal(learnt, tmp_
     for asked in (
         lambda: judge.continued(folder, ["one"], 4, Decoding(), 0, print),
         lambda: judge.searched(folder, "one", 4, Beam(2), print),
-        lambda: judge.surprisal(folder, str(tmp_path / "text.txt"), None, tmp_path, print),
+        lambda: scored.read(folder, str(tmp_path / "text.txt"), None, tmp_path, print),
     ):
         with pytest.raises(ConfigError, match="RecurrentTranslator has no text to continue"):
             asked()

@@ -1,0 +1,155 @@
+"""Two runs on one text: `gptjax compare`."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gptjax import scored
+from gptjax.config import SEEDS, ConfigError
+from gptjax.data import corpora
+from gptjax.data.errors import DataError
+from gptjax.evals import differences, words
+from gptjax.evals.differences import Comparison, Labels, Units
+from gptjax.judge import Say
+from gptjax.report.comparison import Reader
+from gptjax.scored import Read
+
+
+class Compared(NamedTuple):
+    """What `gptjax compare` tells."""
+
+    readers: tuple[Reader, Reader]
+    comparison: Comparison
+    notes: tuple[str, ...]
+    """How the runs were laid side by side."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison, and what `gptjax eval` says of the text under each run."""
+        a, b = ({"name": reader.name, **reader.summary} for reader in self.readers)
+        return {"a": a, "b": b, "notes": self.notes, **self.comparison.to_json()}
+
+
+class _Laid(NamedTuple):
+    units: Units
+    unit_2N: tuple[np.ndarray, np.ndarray]
+    last_2U: tuple[np.ndarray, np.ndarray]
+    """Each run's last token of every unit."""
+    types_U: np.ndarray
+    notes: tuple[str, ...]
+
+
+def compare(folders: tuple[Path, Path], data: str, stride: int | None, seed: int, cache: Path, say: Say) -> Compared:
+    """B against A on all of `data`: token by token where they share a tokenizer, else word by word.
+
+    Each reads the text as it was judged, or both in windows `stride` tokens apart. Raises `ConfigError` for a model
+    that gives no left-to-right likelihood and for a seed that is none, `DataError` where a tokenizer cannot be laid
+    onto the words.
+    """
+    if not 0 <= seed < SEEDS:
+        raise ConfigError(f"seed={seed} is not in [0, 2**32)")
+    a, b = (scored.read(folder, data, stride, cache, say) for folder in folders)
+    names = _names(folders)
+    documents = _documents(data)
+    same = a.tokenizer.hash == b.tokenizer.hash
+    laid = _by_token(a, b) if same else _by_word((a, b), names, [text for _, text in documents])
+    labels: dict[str, Labels] = {"kind": differences.by_kind(laid.units)}
+    labels["frequency"] = differences.by_frequency(laid.types_U, laid.units.kind)
+    labels |= _distances((a, b), names, laid.last_2U)
+    sources = [source for source, _ in documents]
+    if len(set(sources)) > 1:
+        labels["source"] = differences.by_document(laid.units.document_U, sources)
+    readers = tuple(
+        Reader(name, read.pieces(), read.bits(), unit_N, read.summary)
+        for name, read, unit_N in zip(names, (a, b), laid.unit_2N, strict=True)
+    )
+    return Compared((readers[0], readers[1]), differences.compare(laid.units, labels, seed), laid.notes)
+
+
+def _names(folders: tuple[Path, Path]) -> tuple[str, str]:
+    """The folders' own names, or their whole paths where those are the same."""
+    a, b = (folder.resolve() for folder in folders)
+    return (a.name, b.name) if a.name != b.name else (str(folders[0]), str(folders[1]))
+
+
+def _documents(data: str) -> list[tuple[str, str]]:
+    """(file, text) of every document, as the token store has them."""
+    found: list[tuple[str, list[str]]] = []
+    for piece in corpora.pieces(data):
+        if piece.starts:
+            found.append((re.sub(r"(:| row )\d+$", "", piece.origin), []))
+        found[-1][1].append(piece.text)
+    return [(file, "".join(parts)) for file, parts in found]
+
+
+def _by_token(a: Read, b: Read) -> _Laid:
+    """Units are the tokens, but for those that either run is given and does not predict."""
+    tokens_N = np.asarray(a.split.tokens)
+    counts_N = np.ones(len(tokens_N), bool)
+    counts_N[a.given] = counts_N[b.given] = False
+    kept = np.flatnonzero(counts_N)
+    document_N = np.searchsorted(a.split.starts, np.arange(len(tokens_N)), side="right") - 1
+    shown = _text_pieces(a)
+    nats_2U = np.stack([a.nats_N[kept], b.nats_N[kept]]).astype(np.float64)
+    units = Units("token", [shown[i] for i in kept], nats_2U, document_N[kept], a.split.bytes)
+    unit_N = np.where(counts_N, np.cumsum(counts_N) - 1, -1)
+    return _Laid(units, (unit_N, unit_N), (kept, kept), tokens_N[kept], ("one tokenizer: compared token by token",))
+
+
+def _by_word(reads: tuple[Read, Read], names: tuple[str, str], texts: Sequence[str]) -> _Laid:
+    """Units are the words of the text."""
+    of_document = [words.words(text) for text in texts]
+    first_D = np.concatenate([[0], np.cumsum([len(found) for found in of_document])])
+    word_2N = [_words_of(read, name, of_document, first_D) for read, name in zip(reads, names, strict=True)]
+    # The empty word at a document's end is none where no run has a token there.
+    used, unit_M = np.unique(np.concatenate(word_2N), return_inverse=True)
+    unit_2N = unit_M[: len(word_2N[0])], unit_M[len(word_2N[0]) :]
+    spelled = [word for found in of_document for word in found]
+    pieces = [spelled[i] for i in used]
+    nats_2U = np.stack(
+        [np.bincount(u, weights=r.nats_N, minlength=len(used)) for u, r in zip(unit_2N, reads, strict=True)]
+    )
+    document_U = np.searchsorted(first_D, used, side="right") - 1
+    units = Units("word", pieces, nats_2U, document_U, reads[0].split.bytes)
+    last_2U = [np.maximum(np.searchsorted(u, np.arange(len(used)), side="right") - 1, 0) for u in unit_2N]
+    note = (
+        "two tokenizers: compared word by word of the text (what stands between white space, with the white space "
+        "before it), each word at the sum of the nats of the tokens that end in it"
+    )
+    return _Laid(units, unit_2N, (last_2U[0], last_2U[1]), np.array([w.strip() for w in pieces]), (note,))
+
+
+def _words_of(read: Read, name: str, of_document: Sequence[Sequence[str]], first_D: np.ndarray) -> np.ndarray:
+    shown, starts_D = _text_pieces(read), np.asarray(read.split.starts)
+    if len(starts_D) != len(first_D):
+        raise DataError(f"{name}: the text has changed while it was read; compare again")
+    found = [
+        words.word_of(shown[starts_D[d] : starts_D[d + 1]], of_document[d], name) + first_D[d]
+        for d in range(len(of_document))
+    ]
+    return np.concatenate(found)
+
+
+def _text_pieces(read: Read) -> list[str]:
+    """What each token adds to the text: nothing for beginnings and ends of documents."""
+    ends = (read.tokenizer.bos_id, read.tokenizer.eos_id)
+    ids = np.asarray(read.split.tokens).tolist()
+    return ["" if id in ends else piece for id, piece in zip(ids, read.pieces(), strict=True)]
+
+
+def _distances(
+    reads: tuple[Read, Read], names: tuple[str, str], last_2U: tuple[np.ndarray, np.ndarray]
+) -> dict[str, Labels]:
+    """By how much each run had read; once where it is the same for both, none for a run that reads without windows."""
+    found = [
+        None if read.before_N is None else read.before_N[last_U] for read, last_U in zip(reads, last_2U, strict=True)
+    ]
+    if found[0] is not None and found[1] is not None and np.array_equal(found[0], found[1]):
+        return {"tokens read": differences.by_distance(found[0])}
+    return {
+        f"tokens read by {name}": differences.by_distance(before_U)
+        for name, before_U in zip(names, found, strict=True)
+        if before_U is not None
+    }
