@@ -11,7 +11,7 @@ from gptjax.cli import run_verb
 from gptjax.config import Corpus, Data, Evaluation
 from gptjax.counted import Counting
 from gptjax.data.tokenizers import Bytes, Characters, Words
-from gptjax.evals import units
+from gptjax.evals import letters
 from gptjax.models.bert import Bert
 from gptjax.models.gpt import GPT
 from gptjax.models.recurrent import Recurrent
@@ -99,7 +99,7 @@ def test_two_tokenizers_are_compared_word_by_word_and_nothing_is_lost(place):
     for i, name in enumerate("ac"):
         before_N = scored.read(place / name, str(place / "text.txt"), None, place / "cache", print).before_N
         last_U = [np.flatnonzero(found.readers[i].unit_N == u)[-1] for u in range(found.comparison.whole.units)]
-        part_U, names = units.powers(before_N[last_U], 2)
+        part_U, names = letters.powers(before_N[last_U], 2)
         [told] = [b.parts for b in found.comparison.breakdowns if b.title == f"tokens read by {name}"]
         assert [(part.name, part.units) for part in told] == list(zip(names, np.bincount(part_U), strict=True))
     first = found.readers[1].unit_N == 0

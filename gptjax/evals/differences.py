@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gptjax.data.errors import DataError
-from gptjax.evals import paired, units
+from gptjax.evals import letters, paired
 from gptjax.evals.likelihood import refuse_non_finite
 
 SENTENCES = 10
@@ -121,7 +121,7 @@ def compare(units: Units, labels: Mapping[str, Labels], seed: int) -> Comparison
     if not len(units.pieces) or not units.bytes:
         raise DataError("there is no text to compare on; give it some")
     refuse_non_finite("cost", units.nats_2U)
-    sentence_U = units.sentences(units.pieces, units.document_U)
+    sentence_U = letters.sentences(units.pieces, units.document_U)
     block_U = paired.blocks(sentence_U)
     weights_RG = paired.draws(int(block_U[-1]) + 1, seed)
     difference_U = units.nats_2U[1] - units.nats_2U[0]
@@ -141,23 +141,23 @@ def compare(units: Units, labels: Mapping[str, Labels], seed: int) -> Comparison
 
 
 def by_kind(units: Units) -> Labels:
-    """Classes of units by their spelling, as `units.KINDS` has them."""
-    kind_U = units.kinds(units.pieces, units.document_U)
+    """Classes of units by their spelling, as `letters.KINDS` has them."""
+    kind_U = letters.kinds(units.pieces, units.document_U)
     used, part_U = np.unique(kind_U, return_inverse=True)
-    names = [list(units.KINDS)[k] for k in used]
-    return part_U, names, "; ".join(f"{name}: {units.KINDS[name]}" for name in names)
+    names = [list(letters.KINDS)[k] for k in used]
+    return part_U, names, "; ".join(f"{name}: {letters.KINDS[name]}" for name in names)
 
 
 def by_frequency(types_U: np.ndarray, unit: str) -> Labels:
     """How often a unit's type (its id, or its spelling) occurs in the judged text; `unit` is what a unit is called."""
     _, type_U, counts = np.unique(types_U, return_inverse=True, return_counts=True)
-    part_U, names = units.powers(counts[type_U], 10)
+    part_U, names = letters.powers(counts[type_U], 10)
     return part_U, names, f"how often the same {unit} occurs in this text"
 
 
 def by_distance(before_U: np.ndarray) -> Labels:
     """How many tokens a model had read before it predicted a unit."""
-    part_U, names = units.powers(before_U, 2)
+    part_U, names = letters.powers(before_U, 2)
     return (
         part_U,
         names,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gptjax.evals.units import KINDS, kinds, powers, sentences
+from gptjax.evals.letters import KINDS, kinds, powers, sentences
 
 NAMES = list(KINDS)
 
