@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from gptjax import __version__, arguments, counted, judge, launch, trained
+from gptjax import __version__, arguments, counted, judge, launch
 from gptjax.ablate import experiment as experiments
 from gptjax.ablate import runner
 from gptjax.ablate import table as rows_table
@@ -22,6 +22,7 @@ from gptjax.infer.beam import Beam
 from gptjax.infer.sample import Decoding
 from gptjax.interop import adopt as adopting
 from gptjax.interop import folder as folders
+from gptjax.interop import origin
 from gptjax.plan import planned
 from gptjax.plan import table as estimates
 from gptjax.report import page
@@ -147,7 +148,7 @@ def plan(argv: Sequence[str]) -> None:
 def export(argv: Sequence[str]) -> None:
     """`gptjax export`."""
     asked = arguments.parse(Export, argv, "gptjax export")
-    folders.write(trained.load(asked.run, say), asked.folder, say)
+    folders.write(origin.load(asked.run, say), asked.folder, say)
     say(f"wrote {asked.folder}")
 
 

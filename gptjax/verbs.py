@@ -63,7 +63,7 @@ class Eval:
     """Judge a checkpoint on held-out text: nats per token, perplexity, bits per byte; every token counted."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder, or one checkpoint in it."""
+    """Run folder, one checkpoint in it, or a Hugging Face folder."""
     data: str | None = None
     """The text (or, for a fine-tuned task, the records) to judge, all of it; default: the run's validation split."""
     stride: int | None = None
@@ -79,7 +79,7 @@ class Sample:
     """Continue a prompt."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder, or one checkpoint in it."""
+    """Run folder, one checkpoint in it, or a Hugging Face folder."""
     prompt: str
     """Text to continue."""
     max_tokens: int = 256
@@ -105,7 +105,7 @@ class Score:
     """Surprisal of every token of a text, in bits."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder, or one checkpoint in it."""
+    """Run folder, one checkpoint in it, or a Hugging Face folder."""
     data: str
     """The text to score, all of it."""
     stride: int | None = None
@@ -152,7 +152,7 @@ class Export:
     """Write a checkpoint as a Hugging Face folder that transformers loads unmodified, with a model card."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder, or one checkpoint in it."""
+    """Run folder, one checkpoint in it, or a Hugging Face folder."""
     folder: tyro.conf.Positional[Path]
     """The folder to write; it must not be there yet."""
 

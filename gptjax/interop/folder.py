@@ -32,6 +32,17 @@ UNREADABLE = {
 """Fields that no folder may have, and why."""
 
 
+class Described(NamedTuple):
+    """What a `config.json` of another library says."""
+
+    shape: layout.Shape
+    model: ModelConfig
+    vocab_size: int
+    """Rows of its vocabulary."""
+    notes: tuple[str, ...]
+    """What the user must know: fields that were left out."""
+
+
 class Read(NamedTuple):
     """A model of another library."""
 
@@ -44,11 +55,11 @@ class Read(NamedTuple):
     """What the user must know: fields and parts that were left out."""
 
 
-def read(folder: Path) -> Read:
-    """The model of a folder; its tokenizer is read by `tokens.read`.
+def described(folder: Path) -> Described:
+    """The model of a folder without its numbers.
 
-    Raises `DataError` for files that are missing, damaged or of an unknown kind and `ConfigError` for a field that
-    cannot be expressed here, in one line that names the file and the field or tensor. Nothing of the folder is run.
+    Raises `DataError` for a file that is missing, damaged or of an unknown kind and `ConfigError` for a field that
+    cannot be expressed here, in one line that names the file and the field. Nothing of the folder is run.
     """
     path = folder / CONFIG
     values = read_json(path)
@@ -63,12 +74,22 @@ def read(folder: Path) -> Read:
     size = fields.size("vocab_size")
     if unread := fields.unread():
         fields.notes.append(f"{path}: these fields have no like here and are left out: {', '.join(unread)}")
+    return Described(shape, model, size, tuple(fields.notes))
+
+
+def read(folder: Path) -> Read:
+    """The model of a folder; its tokenizer is read by `tokens.read`.
+
+    Raises what `described` raises, and `DataError` that names the tensor where the weights are not that model's.
+    """
+    shape, model, size, said = described(folder)
+    notes = [*said]
     with safe.opened(folder) as weights:
         if (layers := vars(model)["layers"]) > len(weights.names):
-            raise DataError(f"{path}: names {layers} layers, and there are {len(weights.names)} tensors")
+            raise DataError(f"{folder / CONFIG}: names {layers} layers, and there are {len(weights.names)} tensors")
         abstract = jax.eval_shape(model.build(size, size).init, jax.random.key(0))
-        params = layout.taken(shape, model, abstract, weights, fields.notes)
-    return Read(model, size, params, tuple(fields.notes))
+        params = layout.taken(shape, model, abstract, weights, notes)
+    return Read(model, size, params, tuple(notes))
 
 
 def write(found: Trained, folder: Path, say: Callable[[str], None], shard_bytes: int = safe.SHARD_BYTES) -> None:
