@@ -2,10 +2,10 @@
 
     h = x (W + (alpha / rank) A B)        A [in, rank], B [rank, out], W frozen
 
-B starts at zero, so the first logits are exactly the base's. The sum is made once an update and before the model reads
-its parameters: no model knows of adapters, and whatever is stacked before a kernel's last two axes (layers, gates) has
-adapters of its own. An update costs two products of rank `rank` a matrix besides, and its backward pass still has the
-whole matrix's gradient for a moment; what is saved is the optimizer's state and the averages, which are the adapters'
+B starts at zero, so the first logits are exactly the base's. The sum is made before the model reads its parameters: no
+model knows of adapters, and whatever is stacked before a kernel's last two axes (layers, gates) has adapters of its
+own. Of every matrix a micro-batch costs one product of A and B besides, two more going back, and the whole matrix's
+gradient still exists for a moment; what is saved is the optimizer's state and the averages, which are the adapters'
 alone. (Hu et al., arXiv 2106.09685, equation 3.)
 
 Parameters: adapter/PATH/{A,B}/kernel beside the model's, PATH being that of the adapted kernel.
@@ -30,7 +30,10 @@ OWN_KEY = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Lora(ObjectiveConfig):
-    """What another objective learns, by low-rank adapters of a frozen model; what it adds (a head) is trained whole."""
+    """What another objective learns, by low-rank adapters of a frozen model; what it adds (a head) is trained whole.
+
+    Embeddings of the objective's own tokens are the model's: they stay as they were drawn unless `whole` names them.
+    """
 
     of: ObjectiveConfig
     """What is learnt."""
@@ -51,11 +54,11 @@ class Lora(ObjectiveConfig):
         self.require(self.alpha > 0, f"alpha={self.alpha} must be positive")
         self.require(0 <= self.dropout < 1, f"dropout={self.dropout} is not in [0, 1)")
         self.require(self.targets != (), "targets is empty; name layers, such as attn/(q|v)")
-        for pattern in (*self.targets, *self.whole):
+        for name, pattern in [*(("targets", p) for p in self.targets), *(("whole", p) for p in self.whole)]:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ConfigError(f"targets: {pattern!r} is no regular expression ({error})") from None
+                raise ConfigError(f"{name}: {pattern!r} is no regular expression ({error})") from None
 
     def plain(self) -> ObjectiveConfig:
         """What is learnt, without adapters."""
@@ -108,19 +111,20 @@ class Lora(ObjectiveConfig):
         """Paths of the adapted kernels, and of the model's parameters that are trained whole."""
         paths = [_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(abstract)]
         layers = [path.removesuffix("/kernel") for path in paths if path.endswith("/kernel")]
-        adapted = frozenset(f"{layer}/kernel" for pattern in self.targets for layer in _named(pattern, layers))
-        whole = frozenset(path for pattern in self.whole for path in _named(pattern, paths))
+        chosen = [layer for pattern in self.targets for layer in _named("targets", pattern, layers)]
+        adapted = frozenset(f"{layer}/kernel" for layer in chosen)
+        whole = frozenset(path for pattern in self.whole for path in _named("whole", pattern, paths))
         both = sorted(adapted & whole)
         self.require(not both, f"{both[:1]} is to be adapted and trained whole; leave it out of targets or of whole")
         return adapted, whole
 
 
-def _named(pattern: str, names: list[str]) -> list[str]:
+def _named(field: str, pattern: str, names: list[str]) -> list[str]:
     """The names that end in a pattern, from a slash on; raises `ConfigError` where there are none."""
     found = [name for name in names if re.search(rf"(^|/)({pattern})$", name)]
     if not found:
         alike = nearest(pattern, [*names, *(name.partition("/")[2] for name in names)])
-        raise ConfigError(f"targets: {pattern!r} names nothing of this model{alike}; it has {', '.join(names)}")
+        raise ConfigError(f"{field}: {pattern!r} names nothing of this model{alike}; it has {', '.join(names)}")
     return found
 
 

@@ -154,7 +154,7 @@ def test_dropout_hides_inputs_from_the_adapters_in_training_alone():
     [
         ("targets", "attn/qq", r"'attn/qq' names nothing of this model, did you mean 'attn/q'\?; it has blocks/attn/k"),
         ("targets", "embed/tokens", "'embed/tokens' names nothing of this model"),
-        ("whole", "attn/q", r"'attn/q' names nothing of this model.*it has .*embed/tokens"),
+        ("whole", "attn/q", r"whole: 'attn/q' names nothing of this model.*it has .*embed/tokens"),
         ("whole", "attn/q/kernel", "is to be adapted and trained whole"),
     ],
 )
