@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from gptjax.config import Run
+from gptjax.config import ConfigError, Run
 from gptjax.counted import Counting
 
 
@@ -155,6 +155,14 @@ class Export:
     """Run folder, one checkpoint in it, or a Hugging Face folder."""
     folder: tyro.conf.Positional[Path]
     """The folder to write; it must not be there yet."""
+    adapter: bool = False
+    """Write the adapters of a run of objectives.lora alone, as the PEFT library does; without it they are merged."""
+    classifier: bool = False
+    """Write the classifier of a fine-tuned task (AutoModelForSequenceClassification), not the language model."""
+
+    def __post_init__(self) -> None:
+        if self.adapter and self.classifier:
+            raise ConfigError("--adapter and --classifier are two kinds of folder; write them one after the other")
 
 
 @dataclass(frozen=True)
@@ -165,6 +173,8 @@ class Import:
     """The Hugging Face folder."""
     out: Path
     """The run folder to make; eval, sample, score and --init take it."""
+    adapter: Path | None = None
+    """A folder of the PEFT library's low-rank adapters, to be put into the model."""
 
 
 @dataclass(frozen=True)

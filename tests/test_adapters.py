@@ -1,16 +1,16 @@
 """Claims about runs that train adapters of a frozen model."""
 
-import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
-from runs import TARGETS, results
+from runs import TARGETS, finished, gptjax, results, rows
 from train.test_resume import final_arrays
 
-from gptjax import judge, trained
+from gptjax import config, judge, trained
 from gptjax.cli import run_verb
+from gptjax.interop import folder as folders
 from gptjax.objectives.lora import Lora
 from gptjax.objectives.tasks import Classification
 
@@ -78,8 +78,7 @@ def test_a_run_of_adapters_is_read_as_a_model_whose_every_parameter_was_trained(
 
 
 def test_training_and_eval_give_the_same_numbers(places):
-    rows = [json.loads(line) for line in (places / "adapted/metrics.jsonl").read_text().splitlines()]
-    logged = [row for row in rows if "split" in row][-1]
+    logged = [row for row in rows(places / "adapted") if "split" in row][-1]
     found = judge.held_out(places / "adapted", None, None, places / "cache", quiet)
     assert {"accuracy", "task"} <= found.keys()
     assert {name: logged[name] for name in found} == found
@@ -97,6 +96,32 @@ def test_a_resumed_run_of_adapters_ends_bit_for_bit_as_the_uninterrupted(places)
     assert first.keys() == second.keys()
     for path in first:
         np.testing.assert_array_equal(first[path], second[path], err_msg=path)
+
+
+def test_devices_that_share_a_run_of_adapters_learn_the_same(places):
+    words = command(places, "sharded", "--mesh.fsdp", "2", "--mesh.tensor", "2")
+    _, said = finished(gptjax(*words, devices=4))
+    assert "adapter" not in said  # copied to every device, as the rules say, and no surprise
+    for one, other in zip(rows(places / "sharded"), rows(places / "adapted"), strict=True):
+        for name in ("loss_nats", "grad_norm", "accuracy", "task"):
+            assert one.get(name, 0) == pytest.approx(other.get(name, 0), rel=1e-4, abs=1e-5), name
+
+
+def test_a_run_of_adapters_is_exported_merged_apart_or_as_a_classifier(places, capfd):
+    run = str(places / "adapted")
+    assert run_verb(["export", run, str(places / "merged")]) == 0
+    read, found = folders.read(places / "merged"), trained.load(places / "adapted", quiet)
+    for path, value in leaves(read.params).items():
+        np.testing.assert_array_equal(value, leaves(found.params["model"])[path], err_msg=path)
+    card = (places / "merged/README.md").read_text()
+    assert config.fingerprint(trained.stored(places / "adapted", quiet).run) in card
+    assert run_verb(["export", run, str(places / "peft"), "--adapter"]) == 0
+    assert run_verb(["export", run, str(places / "classifier"), "--classifier"]) == 0
+    assert (places / "peft/adapter_model.safetensors").is_file()
+    assert "ForSequenceClassification" in (places / "classifier/config.json").read_text()
+    capfd.readouterr()
+    assert run_verb(["export", run, str(places / "both"), "--classifier", "--adapter"]) == 2
+    assert "--adapter and --classifier are two kinds of folder" in capfd.readouterr().err
 
 
 def test_a_wrong_target_is_one_line(places, capfd):

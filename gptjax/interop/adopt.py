@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from gptjax.config import Data, ModelConfig, ObjectiveConfig, Run
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.interop import folder as folders
-from gptjax.interop import safe, tokens
+from gptjax.interop import peft, safe, tokens
 from gptjax.models import vocabulary
 from gptjax.models.bert import Bert
 from gptjax.objectives.causal import Causal
@@ -68,12 +68,14 @@ def stands_for(folder: Path) -> Stands:
     return Stands(run, tokenizer, ids_V, notes)
 
 
-def load(folder: Path, say: Say, mesh: Mesh | None = None) -> Trained:
+def load(folder: Path, say: Say, mesh: Mesh | None = None, adapter: Path | None = None) -> Trained:
     """The folder as the checkpoint of step 0 of the run that it stands for; nothing is written.
 
-    Raises what `folder.read` and `tokens.read` raise.
+    A folder of PEFT's adapters is put into its matrices. Raises what `folder.read`, `tokens.read` and `peft.put` raise.
     """
     found, read = stands_for(folder), folders.read(folder)
+    if adapter is not None:
+        read = read._replace(params=peft.put(adapter, folders.described(folder), read.params))
     for note in (*read.notes, *found.notes):
         say(note)
     padding = found.tokenizer.padded(len(found.ids_V)) - len(found.ids_V)
@@ -85,14 +87,15 @@ def load(folder: Path, say: Say, mesh: Mesh | None = None) -> Trained:
     return Trained(found.run, found.tokenizer, model, objective, placed, 0, folder)
 
 
-def adopt(folder: Path, out: Path, say: Say) -> Run:
+def adopt(folder: Path, out: Path, say: Say, adapter: Path | None = None) -> Run:
     """Make `out` a run folder with the folder's model, tokenizer and parameters as its checkpoint of step 0.
 
     The run has no text of its own: judge it with `--data`, or start another from it with `--init`. Raises what `load`
     raises, and `FolderError` where `out` holds something else.
     """
-    found = load(folder, say)
-    _write(found, out)
+    found = load(folder, say, adapter=adapter)
+    parts = {"import": folder} | ({} if adapter is None else {"adapter": adapter})
+    _write(found, {name: folders.identity(part) for name, part in parts.items()}, out)
     return found.run
 
 
@@ -130,13 +133,14 @@ def rows(
     return ids_V, tuple(notes)
 
 
-def _write(found: Trained, out: Path) -> None:
+def _write(found: Trained, origins: dict[str, dict[str, Any]], out: Path) -> None:
     with opened(out, found.run):
         if checkpoint.steps(out / "checkpoints"):
             raise FolderError(f"--out {out}: holds this import already; name another folder, or use it")
         config.save(found.run, out / "config.json")
         found.tokenizer.save(out / "tokenizer")
         write_json(out / "environment.json", {"starts": [machine.environment()]})
-        write_json(out / "import.json", folders.identity(found.folder))
+        for name, identity in origins.items():
+            write_json(out / f"{name}.json", identity)
         with closing(checkpoint.Writer(out / "checkpoints", 1, None)) as writer:
             writer.save(0, {"params": found.params}, {"metrics": {}, "judged_step": -1})
