@@ -1,8 +1,11 @@
 """The whole way of an adapter: a GPT-2 folder, low-rank adapters on SST-2, and back to transformers.
 
 Command      python experiments/lora.py --data SST-2 --out runs/lora
-Cost         COST
-Expected     EXPECTED
+Cost         five minutes on one CPU core
+Expected     accuracy on the development set 0.727 of the full fine-tuning, 0.670 of adapters of rank 8 (one seed, rates
+             not tuned); trained 671,874 and 37,122 parameters (5.2% of all), optimizer 5,375,000 and 296,984 bytes,
+             0.31 and 0.30 seconds an update; transformers predicts the same class for all 872 sentences, scores within
+             2e-6
 Data         SST-2 holds train.tsv and dev.tsv (Hugging Face: nyu-mll/glue, sst2)
 
 A small GPT-2 is pretrained on the sentences of the training table and exported: from there on it is a Hugging Face
