@@ -98,10 +98,11 @@ def test_a_resumed_run_of_adapters_ends_bit_for_bit_as_the_uninterrupted(places)
         np.testing.assert_array_equal(first[path], second[path], err_msg=path)
 
 
-def test_devices_that_share_a_run_of_adapters_learn_the_same(places):
+def test_devices_that_share_a_run_of_adapters_learn_the_same(places, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as here
     words = command(places, "sharded", "--mesh.fsdp", "2", "--mesh.tensor", "2")
     _, said = finished(gptjax(*words, devices=4))
-    assert "adapter" not in said  # copied to every device, as the rules say, and no surprise
+    assert "no sharding rule names it" not in said  # adapters are copied to every device, as a rule says
     for one, other in zip(rows(places / "sharded"), rows(places / "adapted"), strict=True):
         for name in ("loss_nats", "grad_norm", "accuracy", "task"):
             assert one.get(name, 0) == pytest.approx(other.get(name, 0), rel=1e-4, abs=1e-5), name
