@@ -31,11 +31,13 @@ PREFIX = "base_model.model."
 NAME = re.compile(re.escape(PREFIX) + r"(.+)\.lora_(A|B)\.weight")
 TRAINING = {
     "auto_mapping", "base_model_name_or_path", "peft_version", "revision", "task_type", "inference_mode",
-    "init_lora_weights", "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
+    "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
     "fan_in_fan_out", "megatron_core", "qalora_group_size", "runtime_config", "loftq_config", "eva_config",
     "corda_config", "lora_ga_config", "ensure_weight_tying",
 }  # fmt: skip
 """Fields that change nothing of what trained adapters compute."""
+STARTS = (True, False, "gaussian", "eva", "orthogonal")
+"""First values of adapters that leave the base as it is; others (pissa, olora, loftq) take them from it."""
 
 
 def write(found: Trained, folder: Path, say: Callable[[str], None]) -> None:
@@ -147,6 +149,8 @@ def _scales(path: Path) -> Scales:
     fields = Fields(path, {name: value for name, value in values.items() if name not in TRAINING})
     fields.only("peft_type", "LORA")
     fields.only("bias", "none")
+    if (start := fields.value("init_lora_weights")) not in (None, *STARTS):
+        raise fields.wrong("init_lora_weights", start, "changed the base as well; save the adapters converted to it")
     found = Scales(
         fields.size("r"),
         fields.number("lora_alpha", 8.0),

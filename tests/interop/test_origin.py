@@ -118,6 +118,11 @@ def test_a_folder_can_be_written_anew(places, tmp_path):
     assert one == other
 
 
+def test_a_folder_has_no_training_to_report(places, tmp_path, capfd):
+    assert run_verb(["report", str(places / "folder"), "--out", str(tmp_path / "page.html")]) == 2
+    assert "a Hugging Face folder tells nothing of training" in capfd.readouterr().err
+
+
 def test_a_damaged_folder_is_one_line(places, tmp_path, capfd):
     shutil.copytree(places / "folder", tmp_path / "folder")
     (tmp_path / "folder" / safe.SINGLE).unlink()

@@ -165,6 +165,7 @@ REFUSED = [
     {"bias": "all"},
     {"use_dora": True},
     {"modules_to_save": ["lm_head"]},
+    {"init_lora_weights": "pissa"},
     {"something_new": 3},
     {"r": "3"},
     {"rank_pattern": {"(": 3}},
