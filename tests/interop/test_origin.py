@@ -14,7 +14,6 @@ from gptjax import arguments, config, judge, trained
 from gptjax.cli import run_verb
 from gptjax.config import ConfigError
 from gptjax.data.errors import DataError
-from gptjax.infer.beam import Beam
 from gptjax.infer.sample import Decoding
 from gptjax.interop import folder as folders
 from gptjax.interop import origin, safe
@@ -64,8 +63,6 @@ def test_judging_continuing_and_scoring_a_folder_gives_what_its_import_gives(pla
     assert judge.held_out(folder, data, None, cache, quiet) == judge.held_out(run, data, None, cache, quiet)
     drawn = [judge.continued(p, ["line"], 5, Decoding(), 3, quiet) for p in (folder, run)]
     assert drawn[0] == drawn[1]
-    searched = [judge.searched(p, "line", 3, Beam(2), quiet) for p in (folder, run)]
-    assert searched[0] == searched[1]
     scored = [judge.surprisal(p, data, None, cache, quiet) for p in (folder, run)]
     assert scored[0] == scored[1]
 
