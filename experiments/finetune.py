@@ -3,6 +3,7 @@
 Commands     gptjax train experiments/finetune.py:sst2 --init PRETRAINED --data SST-2 --out RUN
              gptjax train experiments/finetune.py:sst2 --init PRETRAINED --transfer none ...     the same from scratch
              gptjax train experiments/finetune.py:sst2 --objective.lm-weight 0 ...               no auxiliary loss
+             gptjax train experiments/finetune.py:sst2_lora --init FOLDER ...                    adapters of a folder
 Data         --data takes the folder of a GLUE task (train.tsv and dev.tsv) or a file of records; on the Hugging Face
              hub the sets are nyu-mll/glue (sst2, cola, rte, stsb), allenai/ai2_arc, databricks/databricks-dolly-15k
 Cost         minutes on two CPU cores for a model of a few million parameters
@@ -17,6 +18,7 @@ from dataclasses import replace
 from gptjax.config import Checkpoints, Corpus, Data, Evaluation, ObjectiveConfig, Run
 from gptjax.data.tokenizers import SentencePiece
 from gptjax.models.gpt import GPT
+from gptjax.objectives.lora import Lora
 from gptjax.objectives.sft import SFT
 from gptjax.objectives.tasks import Classification, Entailment, MultipleChoice, Similarity
 from gptjax.train.optim import AdamW
@@ -43,6 +45,13 @@ def _task(objective: ObjectiveConfig, examples: int, source: str) -> Run:
 def sst2() -> Run:
     """Sentiment of film reviews (SST-2): accuracy."""
     return _task(Classification(text="sentence", labels=("0", "1")), 67_349, "SST-2")
+
+
+def sst2_lora() -> Run:
+    """SST-2 by low-rank adapters of a frozen model; --objective.rank and --objective.targets vary them."""
+    base = sst2()
+    objective = Lora(of=base.objective, targets=("attn/(q|k|v|o)", "mlp/(up|down)"))
+    return replace(base, objective=objective, optimizer=AdamW(learning_rate=5e-4, beta2=0.999, weight_decay=0.01))
 
 
 def cola() -> Run:

@@ -8,16 +8,17 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 import tyro
 
-from gptjax import config, trained
+from gptjax import config
 from gptjax.config import ConfigError, Corpus, Run, TaskConfig, nearest
 from gptjax.counted import Counting
+from gptjax.interop import origin
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=Run | Counting)
@@ -155,9 +156,10 @@ def load_file(path: Path) -> ModuleType:
 
 
 def following_init(run: Run, argv: Sequence[str]) -> Run:
-    """`run` with the architecture and tokenizer of the run that `--init` names; dropout stays this run's own choice.
+    """`run` with the architecture and tokenizer of what `--init` names; every kind of dropout stays this run's own.
 
-    Where that run is no longer there, a run that was started from it knows both.
+    Where embeddings alone are taken and the families differ, the architecture stays as well. Where what `--init` names
+    is no longer there, a run that was started from it knows both.
     """
     init, out = _given(argv, "--init") or run.init, _given(argv, "--out")
     if init is None or init == "None":
@@ -166,11 +168,12 @@ def following_init(run: Run, argv: Sequence[str]) -> Run:
     if out is not None and own.is_file() and not Path(init).exists():
         source = config.load(own)
     else:
-        source, _, _ = trained.recall(Path(init), "--init")
-    model = source.model
-    if hasattr(model, "dropout") and hasattr(run.model, "dropout"):
-        model = replace(model, dropout=run.model.dropout)  # type: ignore[call-arg]  # the two lines above asked
-    return replace(run, model=model, tokenizer=source.tokenizer)
+        source, _, _ = origin.recall(Path(init), "--init")
+    if (_given(argv, "--transfer") or run.transfer) == "embeddings" and type(source.model) is not type(run.model):
+        return replace(run, tokenizer=source.tokenizer)
+    names = [f.name for f in fields(source.model) if f.name.endswith("dropout") and hasattr(run.model, f.name)]
+    kept = {name: getattr(run.model, name) for name in names}
+    return replace(run, model=replace(source.model, **kept), tokenizer=source.tokenizer)
 
 
 def _given(argv: Sequence[str], option: str) -> str | None:

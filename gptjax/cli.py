@@ -33,6 +33,7 @@ from gptjax.data.errors import DataError
 from gptjax.infer.beam import Beam
 from gptjax.infer.sample import Decoding
 from gptjax.interop import adopt as adopting
+from gptjax.interop import classifier, origin, peft
 from gptjax.interop import folder as folders
 from gptjax.plan import planned
 from gptjax.plan import table as estimates
@@ -236,14 +237,18 @@ def plan(argv: Sequence[str]) -> None:
 def export(argv: Sequence[str]) -> None:
     """`gptjax export`."""
     asked = arguments.parse(Export, argv, "gptjax export")
-    folders.write(trained.load(asked.run, say), asked.folder, say)
+    if asked.adapter:
+        peft.write(trained.stored(asked.run, say), asked.folder, say)
+    else:
+        write = classifier.write if asked.classifier else folders.write
+        write(origin.load(asked.run, say), asked.folder, say)
     say(f"wrote {asked.folder}")
 
 
 def adopt(argv: Sequence[str]) -> None:
     """`gptjax import`."""
     asked = arguments.parse(Import, argv, "gptjax import")
-    adopting.adopt(asked.folder, asked.out, say)
+    adopting.adopt(asked.folder, asked.out, say, asked.adapter)
     say(f"wrote {asked.out}")
 
 

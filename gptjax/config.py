@@ -157,6 +157,14 @@ class ObjectiveConfig(Config):
         """The text of these splits, for a tokenizer to learn from."""
         raise NotImplementedError
 
+    def plain(self) -> "ObjectiveConfig":
+        """What a model that learnt this is judged by and continued with: this, or what it wraps."""
+        return self
+
+    def merged(self, params: "Params") -> "Params":
+        """Parameters of this as those of `plain()`: what it added to the model's own, put into them."""
+        return params
+
     def specials(self) -> tuple[str, ...]:
         """Names of tokens beyond the tokenizer's own, that this objective adds behind the vocabulary."""
         return ()
@@ -312,7 +320,7 @@ class Run(Config):
     seed: int = 0
     """Seed of initial parameters, data order and dropout."""
     init: str | None = None
-    """A run or checkpoint folder whose model, tokenizer and parameters this run starts from."""
+    """A run, checkpoint or Hugging Face folder whose model, tokenizer and parameters this run starts from."""
     transfer: Literal["all", "embeddings", "none"] = "all"
     """What is taken from init: all parameters, the embeddings alone, or none (its architecture from scratch)."""
     abort_after_skips: int = 20
@@ -355,6 +363,15 @@ def fingerprint(run: Config) -> str:
 def save(run: Config, path: Path) -> None:
     """Write `config.json`: every field, and the run's fingerprint under "hash"."""
     write_json(path, {"hash": fingerprint(run), "run": to_json(run)})
+
+
+def foreign(path: Path) -> bool:
+    """Whether a `config.json` is that of a model of another library, as Hugging Face folders have it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "model_type" in content
 
 
 def read(path: Path) -> Config:

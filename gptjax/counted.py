@@ -68,7 +68,7 @@ class Counted(NamedTuple):
 def holds(folder: Path) -> bool:
     """Whether the folder is that of a counted run."""
     path = folder / "config.json"
-    return path.is_file() and isinstance(config.read(path), Counting)
+    return path.is_file() and not config.foreign(path) and isinstance(config.read(path), Counting)
 
 
 def count(counting: Counting, folder: Path, cache: Path) -> dict[str, Any]:

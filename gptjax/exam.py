@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from gptjax import trained
 from gptjax.config import ConfigError, Run, TaskConfig
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.evals.bootstrap import Measured
 from gptjax.evals.sweep import Between, Evaluator, nothing
 from gptjax.evals.task import Subject
+from gptjax.interop import origin
 from gptjax.judge import Say, in_precision
 from gptjax.train import sharding
 from gptjax.types import Model, Params
@@ -68,7 +68,7 @@ def subject(run: Run, model: Model, tokenizer: Tokenizer, mesh: Mesh | None = No
 
 def asked(folder: Path, tasks: Sequence[TaskConfig], data: str | None, limit: int | None, say: Say) -> Answers:
     """`gptjax eval --tasks`: what a checkpoint answers; `data` and `limit` take the place of the tasks' own."""
-    found = trained.load(folder, say)
+    found = origin.load(folder, say)
     whom = subject(found.run, found.model, found.tokenizer)
     params, results = in_precision(found.params["model"], found.run.precision), []
     for task in tasks:
@@ -96,7 +96,7 @@ def with_tasks(
 
     def judged(params: Params, between: Between) -> dict[str, float]:
         values = {} if judge is None else judge.judge(params, between)
-        own = in_precision(params["model"], run.precision)
+        own = in_precision(run.objective.merged(params)["model"], run.precision)
         for name, ask in tasks:
             values |= {f"{name}/{measure}": one.value for measure, one in ask(own, between).measures.items()}
         return values

@@ -11,6 +11,7 @@ from typing import Any
 from gptjax import trained
 from gptjax.config import ConfigError
 from gptjax.evals.continuations import TOKENS_AT_ONCE
+from gptjax.interop import origin
 from gptjax.judge import Say, in_precision
 from gptjax.types import Model
 
@@ -62,7 +63,7 @@ def asked(
 
 def _reader(folder: Path, say: Say) -> trained.Trained:
     """A run whose model has continuations."""
-    found = trained.load(folder, say)
+    found = origin.load(folder, say)
     if not isinstance(found.model, Model) or not found.model.causal:
         kind = type(found.run.model).__name__
         raise ConfigError(f"RUN {folder}: a {kind} does not predict a text from left to right; ask a GPT these tasks")

@@ -20,6 +20,7 @@ from gptjax.evals.sweep import Evaluator, Place
 from gptjax.infer import beam
 from gptjax.infer.beam import Beam
 from gptjax.infer.sample import Decoding, generate
+from gptjax.interop import origin
 from gptjax.objectives import examples, masked
 from gptjax.objectives.causal import Causal
 from gptjax.objectives.masked import Masked
@@ -51,19 +52,25 @@ def evaluator(
 ) -> Evaluator | None:
     """What judges a run's validation split: every token of it where it is running text, else every row once.
 
-    Computes in `run.precision`, on rows that split evenly over the mesh. An objective that predicts adds its scores
-    (accuracy, Matthews, F1, or Pearson, Spearman: `summary`) to the means of the objective.
+    Computes in `run.precision`, on rows that split evenly over the mesh, with adapters put into the model. An objective
+    that predicts adds its scores (accuracy, Matthews, F1, or Pearson, Spearman: `summary`) to the means of the objective.
     """
+    asked, run = run.objective, replace(run, objective=run.objective.plain())
     parts = 1 if mesh is None else sharding.row_shards(mesh)
     rows = -(-run.evaluation.rows // parts) * parts
     place = jax.device_put if mesh is None else sharding.placer(mesh, whole=True)
     found = _evaluator(run, model, objective, sources, bos_id, rows, place, summary)
-    if found is None or run.precision == "float32":
-        return found
+    if found is None:
+        return None
+
+    def ready(params: Params) -> Params:
+        params = asked.merged(params)
+        return params if run.precision == "float32" else in_precision(params, run.precision)
+
     return Evaluator(
-        lambda params, between: found.judge(in_precision(params, run.precision), between),
-        lambda params: found.warm(in_precision(params, run.precision)),
-        lambda params: found.names(jax.eval_shape(lambda tree: cast(tree, run.precision), params)),
+        lambda params, between: found.judge(ready(params), between),
+        lambda params: found.warm(ready(params)),
+        lambda params: found.names(jax.eval_shape(lambda tree: cast(asked.merged(tree), run.precision), params)),
     )
 
 
@@ -125,7 +132,9 @@ def held_out(
     """
     if counted.holds(folder):
         return counted.held_out(folder, data, stride, cache)
-    found = trained.load(folder, say)
+    if data is None and origin.foreign(folder):
+        raise DataError(f"RUN {folder}: a Hugging Face folder has no text of its own; name some with --data")
+    found = origin.load(folder, say)
     run = found.run
     most = run.evaluation.max_tokens if data is None and not whole else None
     evaluation = replace(run.evaluation, max_tokens=most)
@@ -188,7 +197,7 @@ def text(source: str, found: trained.Trained, cache: Path) -> TokenSplit:
 
 def language_model(folder: Path, say: Say) -> trained.Trained:
     """A run whose model reads and continues a text by itself; raises `ConfigError` for one that does something else."""
-    found = trained.load(folder, say)
+    found = origin.load(folder, say)
     if not isinstance(found.model, Model):
         kind = type(found.run.model).__name__
         raise ConfigError(f"RUN {folder}: a {kind} has no text to continue or score by itself; it needs a source")

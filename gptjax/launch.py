@@ -12,11 +12,11 @@ import numpy as np
 from gptjax import exam, judge, trained
 from gptjax.config import ConfigError, Run, Sources, to_json
 from gptjax.data import tokenizers
-from gptjax.data.shards import sha256
 from gptjax.data.stream import fingerprint, running, stream, unread
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.data.tokenizers import SentencePiece
 from gptjax.evals.sweep import Evaluator
+from gptjax.interop import origin
 from gptjax.models.gpt import GPT
 from gptjax.objectives.causal import Causal
 from gptjax.report import page
@@ -80,7 +80,7 @@ def _prepare(run: Run, folder: Path, cache: Path, mesh: jax.sharding.Mesh, say: 
     primary = jax.process_index() == 0
     if primary:
         stack.enter_context(opened(folder, run))
-    source = _source(run, folder, say)
+    begun = _begun(run, folder, say)
     tokenizer = _tokenizer(run, folder)
     place = sharding.place(mesh)
     model, objective = trained.build(run, tokenizer, place)
@@ -93,18 +93,18 @@ def _prepare(run: Run, folder: Path, cache: Path, mesh: jax.sharding.Mesh, say: 
     judged_by = judge.evaluator(run, model, objective, sources, tokenizer.bos_id, mesh)
     judged_by = exam.with_tasks(run, judged_by, model, tokenizer, mesh)
     exam.require_best(run, judged_by, objective.init)
-    work = _work(run, mesh, objective, sources, judged_by, source)
+    work = _work(run, mesh, objective, sources, judged_by, begun)
     if run.data.order == "running":
         say(unread(sources.train[0], run.batch_rows))
     if primary:
         check_data(folder, sources.identity)
         claim(folder, run, sources.identity)
         tokenizer.save(folder / "tokenizer")
-        _remember(folder, source)
+        _remember(folder, begun)
     return _Ready(work, model.vocab_size, row.shape)
 
 
-def _source(run: Run, folder: Path, say: Say) -> trained.Trained | None:
+def _begun(run: Run, folder: Path, say: Say) -> trained.Trained | None:
     """The run whose parameters to start from, at the same checkpoint every time.
 
     None where only its model and tokenizer are taken, and once there is a checkpoint of one's own. Raises `FolderError`
@@ -114,15 +114,11 @@ def _source(run: Run, folder: Path, say: Say) -> trained.Trained | None:
         return None
     path, record = Path(run.init), folder / "init.json"
     if record.exists():
-        path = trained.recall(path, "--init")[2] / "checkpoints" / str(remembered(record, "step"))
-    source = trained.load(path, say, flag="--init")
-    if record.exists() and remembered(record, "sha256") != _sums(source):
+        path = origin.at_step(path, remembered(record, "step"), "--init")
+    found = origin.load(path, say, flag="--init")
+    if record.exists() and remembered(record, "sha256") != origin.sums(found):
         raise FolderError(f"--init {path}: is not the checkpoint that this run began with; start another run")
-    return source
-
-
-def _sums(source: trained.Trained) -> str:
-    return sha256(source.folder / "checkpoints" / str(source.step) / checkpoint.SUMS)
+    return found
 
 
 def _tokenizer(run: Run, folder: Path) -> Tokenizer:
@@ -130,7 +126,7 @@ def _tokenizer(run: Run, folder: Path) -> Tokenizer:
     if (folder / "tokenizer").is_dir():
         return tokenizers.load(folder / "tokenizer")
     if run.init is not None:
-        theirs, tokenizer, _ = trained.recall(Path(run.init), "--init")
+        theirs, tokenizer, _ = origin.recall(Path(run.init), "--init")
         if theirs.tokenizer != run.tokenizer:
             raise ConfigError(f"--init {run.init}: its tokenizer is {theirs.tokenizer}, this run's {run.tokenizer}")
         return tokenizer
@@ -143,7 +139,7 @@ def _work(
     objective: Objective,
     sources: Sources,
     judged_by: Evaluator | None,
-    source: trained.Trained | None,
+    begun: trained.Trained | None,
 ) -> loop.Work:
     loss_of(run, objective)  # is there a state to carry where rows continue rows?
     rows, whole = _ordered(run, sources, sharding.process_share(mesh)), _ordered(run, sources, (0, 1))
@@ -153,8 +149,8 @@ def _work(
         return objective.scheduled(objective.batch(rows), step)
 
     transfer = None
-    if source is not None and run.transfer != "none":
-        transfer = trained.grafting(source, run.transfer, run.objective.specials())
+    if begun is not None and run.transfer != "none":
+        transfer = trained.grafting(begun, run.transfer, run.objective.specials())
         jax.eval_shape(transfer, jax.eval_shape(objective.init, jax.random.key(0)))  # do all the shapes fit?
     return loop.Work(
         run=run,
@@ -175,13 +171,13 @@ def _ordered(run: Run, sources: Sources, shard: tuple[int, int]) -> Callable[[in
     return stream(sources.train, sources.weights, run.seed, run.batch_rows, shard)
 
 
-def _remember(folder: Path, source: trained.Trained | None) -> None:
+def _remember(folder: Path, begun: trained.Trained | None) -> None:
     """Add this start's environment to `environment.json`, and note in `init.json` where the parameters came from."""
     path = folder / "environment.json"
     starts = remembered(path, "starts") if path.exists() else []
     write_json(path, {"starts": [*starts, machine.environment()]})
-    if source is not None:
-        write_json(folder / "init.json", {"step": source.step, "sha256": _sums(source)})
+    if begun is not None:
+        write_json(folder / "init.json", {"step": begun.step, "sha256": origin.sums(begun)})
 
 
 def _observers(

@@ -1,6 +1,7 @@
 """A trained run, read back from its folder: what evaluation, sampling and fine-tuning start from."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -54,8 +55,20 @@ def recall(folder: Path, flag: str = "RUN") -> tuple[Run, Tokenizer, Path]:
 def load(folder: Path, say: Callable[[str], None], mesh: Mesh | None = None, flag: str = "RUN") -> Trained:
     """A run from its newest intact checkpoint (or from the checkpoint that is named), parameters in float32.
 
-    Raises `ConfigError` where the folder holds no run or no checkpoint yet, `CheckpointError` where it is damaged.
+    What was learnt by adapters is given as if all of it had been trained: the objective without them, and their changes
+    in the model's own parameters. Raises `ConfigError` where the folder holds no run or no checkpoint yet,
+    `CheckpointError` where it is damaged.
     """
+    found = stored(folder, say, mesh, flag)
+    run = replace(found.run, objective=found.run.objective.plain())
+    if run == found.run:
+        return found
+    params = found.run.objective.merged(found.params)
+    return found._replace(run=run, objective=run.objective.build(found.model, found.tokenizer), params=params)
+
+
+def stored(folder: Path, say: Callable[[str], None], mesh: Mesh | None = None, flag: str = "RUN") -> Trained:
+    """A run as its checkpoint has it, adapters apart; see `load`."""
     run, tokenizer, home = recall(folder, flag)
     if home == folder:
         path = checkpoint.newest_intact(home / "checkpoints", say, set_aside=False)
@@ -75,6 +88,10 @@ def load(folder: Path, say: Callable[[str], None], mesh: Mesh | None = None, fla
     return Trained(run, tokenizer, model, objective, params, int(path.name), home)
 
 
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return shape[:axis] + shape[axis + 1 :]
+
+
 def grafting(
     source: Trained, what: Literal["all", "embeddings"], specials: tuple[str, ...] = ()
 ) -> Callable[[Params], Params]:
@@ -82,8 +99,8 @@ def grafting(
 
     Of the vocabulary those ids are taken that both know: the tokenizer's, and of `specials`, the new objective's own,
     the ones whose names the source's objective had too. Other ids, and heads that the pretraining did not have, keep
-    their fresh values; position embeddings beyond a shorter context are left behind.
-    Raises `ConfigError` where shapes differ in any other way.
+    their fresh values; position embeddings beyond a shorter context are left behind, and where embeddings alone are
+    taken they may be missing there. Raises `ConfigError` where shapes differ in any other way.
     """
     leaves = jax.tree_util.tree_leaves_with_path(source.params["model"])
     pretrained = {path_of(path): np.asarray(value) for path, value in leaves}
@@ -96,13 +113,15 @@ def grafting(
         if what == "embeddings" and not path.startswith("embed/"):
             return fresh
         if path not in old:
+            if what == "embeddings" and path not in vocabulary.AXIS:
+                return fresh
             raise ConfigError(f"--init {source.folder}: has no {path}; its model is of another kind")
-        value = old[path]
-        if path in vocabulary.AXIS:
-            before = (slice(None),) * vocabulary.AXIS[path]
+        value, axis = old[path], vocabulary.AXIS.get(path)
+        if axis is not None and _without(value.shape, axis) == _without(fresh.shape, axis):
+            before = (slice(None),) * axis
             return fresh.at[(*before, here)].set(value[(*before, there)])
-        if path == "embed/positions" and len(value) >= len(fresh):
-            return value[: len(fresh)]
+        if axis is None and path == "embed/positions" and len(value) >= len(fresh):
+            value = value[: len(fresh)]
         if value.shape != fresh.shape:
             raise ConfigError(f"--init {source.folder}: {path} is {value.shape} there and {fresh.shape} here")
         return value

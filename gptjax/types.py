@@ -133,6 +133,11 @@ def unscheduled(batch: Any, step: int) -> Any:
     return batch
 
 
+def none_frozen(path: str) -> bool:
+    """All parameters are trained."""
+    return False
+
+
 class Carried(NamedTuple):
     """How an objective goes on from one update to the next where rows continue rows: truncated back-propagation."""
 
@@ -158,6 +163,9 @@ class Objective(NamedTuple):
     B and shapes are kept; evaluation sees batches as `batch` made them."""
     carried: Carried | None = None
     """For data in running order; None where nothing can be carried."""
+    frozen: Callable[[str], bool] = none_frozen
+    """Whether the parameter at a path ("model/embed/tokens") stays as it begins: it takes no gradient, no optimizer
+    state and no average."""
 
 
 class TokenSplit(NamedTuple):

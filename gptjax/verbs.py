@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from gptjax.config import Run
+from gptjax.config import ConfigError, Run
 from gptjax.counted import Counting
 
 
@@ -63,7 +63,7 @@ class Eval:
     """Judge a checkpoint on held-out text: nats per token, perplexity, bits per byte; every token counted."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder, or one checkpoint in it."""
+    """Run folder, one checkpoint in it, or a Hugging Face folder."""
     data: str | None = None
     """The text (or, for a fine-tuned task, the records) to judge, all of it; default: the run's validation split.
     With --tasks FILE.py:NAME the records of those tasks."""
@@ -92,7 +92,7 @@ class Sample:
     """Continue a prompt."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder, or one checkpoint in it."""
+    """Run folder, one checkpoint in it, or a Hugging Face folder."""
     prompt: str
     """Text to continue."""
     max_tokens: int = 256
@@ -118,7 +118,7 @@ class Score:
     """Surprisal of every token of a text, in bits."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder, or one checkpoint in it."""
+    """Run folder, one checkpoint in it, or a Hugging Face folder."""
     data: str
     """The text to score, all of it."""
     stride: int | None = None
@@ -199,9 +199,17 @@ class Export:
     """Write a checkpoint as a Hugging Face folder that transformers loads unmodified, with a model card."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder, or one checkpoint in it."""
+    """Run folder, one checkpoint in it, or a Hugging Face folder."""
     folder: tyro.conf.Positional[Path]
     """The folder to write; it must not be there yet."""
+    adapter: bool = False
+    """Write the adapters of a run of objectives.lora alone, as the PEFT library does; without it they are merged."""
+    classifier: bool = False
+    """Write the classifier of a fine-tuned task (AutoModelForSequenceClassification), not the language model."""
+
+    def __post_init__(self) -> None:
+        if self.adapter and self.classifier:
+            raise ConfigError("--adapter and --classifier are two kinds of folder; write them one after the other")
 
 
 @dataclass(frozen=True)
@@ -212,6 +220,8 @@ class Import:
     """The Hugging Face folder."""
     out: Path
     """The run folder to make; eval, sample, score and --init take it."""
+    adapter: Path | None = None
+    """A folder of the PEFT library's low-rank adapters, to be put into the model."""
 
 
 @dataclass(frozen=True)

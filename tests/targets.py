@@ -6,7 +6,9 @@ from gptjax.config import Checkpoints, Data, Evaluation, Run
 from gptjax.data.tokenizers import Bytes
 from gptjax.models.bert import Bert
 from gptjax.models.gpt import GPT
+from gptjax.models.recurrent import Recurrent
 from gptjax.objectives.causal import Causal
+from gptjax.objectives.lora import Lora
 from gptjax.objectives.masked import Masked
 from gptjax.objectives.tasks import Classification
 from gptjax.train.optim import AdamW, Muon
@@ -51,3 +53,14 @@ def bert() -> Run:
 def bert_task() -> Run:
     """A classification by such a model."""
     return replace(task(), model=bert().model, objective=Classification(lm_weight=0.0, pool="mean"))
+
+
+def recurrent() -> Run:
+    """A recurrent model with dropout of its own kinds."""
+    return replace(small(), model=Recurrent(width=16, embed_width=16, layers=1, output_dropout=0.3))
+
+
+def lora() -> Run:
+    """A classification by adapters of a frozen model."""
+    base = replace(task(), ema_decay=0.9, checkpoints=Checkpoints(every_steps=3, keep_last=3))
+    return replace(base, objective=Lora(of=Classification(), rank=2, dropout=0.1, targets=("attn/(q|v)", "mlp/up")))

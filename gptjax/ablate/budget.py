@@ -91,7 +91,7 @@ class Seconds(Budget):
 def _row_tokens(run: Run) -> int:
     """Tokens of a row of running text."""
     context = getattr(run.model, "context", None)
-    if not isinstance(run.objective, Causal) or context is None:
+    if not isinstance(run.objective.plain(), Causal) or context is None:
         kind = f"{type(run.objective).__name__} over {type(run.model).__name__}"
         raise ConfigError(f"a budget of tokens or FLOPs needs rows of running text, and this is {kind}; use Seconds")
     return int(context)

@@ -1,50 +1,59 @@
-"""A Hugging Face folder made a run folder, so that everything which works on a run works on it."""
+"""A Hugging Face folder taken for a run, in memory or as a folder, so that what works on a run works on it."""
 
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from gptjax import config
-from gptjax.config import Data, ObjectiveConfig, Run
+from gptjax import config, trained
+from gptjax.config import Data, ModelConfig, ObjectiveConfig, Run
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.interop import folder as folders
-from gptjax.interop import tokens
+from gptjax.interop import peft, safe, tokens
 from gptjax.models import vocabulary
 from gptjax.models.bert import Bert
 from gptjax.objectives.causal import Causal
 from gptjax.objectives.masked import Masked
-from gptjax.train import checkpoint, machine
+from gptjax.train import checkpoint, machine, sharding
 from gptjax.train.folder import FolderError, opened, write_json
 from gptjax.train.optim import AdamW
 from gptjax.train.schedules import Cosine
-from gptjax.types import Params
+from gptjax.trained import Trained
 
 Say = Callable[[str], None]
 
 MARKS = {"start": "cls_token", "delimiter": "sep_token", "extract": "sep_token", "mask": "mask_token"}
 """What BERT's tokenizers call the tokens that `Masked` has behind the vocabulary."""
+NEXT_SENTENCE = "cls.seq_relationship.weight"
+"""The tensor of BERT's head for the next sentence."""
 USUAL = {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 
 
-def adopt(folder: Path, out: Path, say: Say) -> Run:
-    """Make `out` a run folder with the folder's model, tokenizer and parameters as its checkpoint of step 0.
+class Stands(NamedTuple):
+    """The run that a folder stands for."""
 
-    The run has no text of its own: judge it with `--data`, or start another from it with `--init`. Raises what
-    `folder.read` and `tokens.read` raise, and `FolderError` where `out` holds something else.
+    run: Run
+    tokenizer: Tokenizer
+    ids_V: np.ndarray
+    """For every id here the row of the folder's vocabulary that it means."""
+    notes: tuple[str, ...]
+
+
+def stands_for(folder: Path) -> Stands:
+    """The run that a folder stands for, its parameters unread: one without a text of its own.
+
+    Raises what `folder.described` and `tokens.read` raise.
     """
-    read, tokenizer = folders.read(folder), tokens.read(folder)
-    objective = _objective(read)
-    names = objective.specials()
-    ids_V, notes = rows(folder, read.vocab_size, tokenizer, names)
-    padded = tokenizer.padded(len(ids_V))
-    params = vocabulary.rearranged(read.params, np.pad(ids_V, (0, padded - len(ids_V)), constant_values=-1))
+    described, tokenizer = folders.described(folder), tokens.read(folder)
+    objective = _objective(folder, described.model)
+    ids_V, notes = rows(folder, described.vocab_size, tokenizer, objective.specials())
     run = Run(
-        model=read.model,
+        model=described.model,
         tokenizer=tokens.FolderTokenizer(
             folder=str(folder.resolve()),
             bos=tokenizer.bos,
@@ -56,17 +65,47 @@ def adopt(folder: Path, out: Path, say: Say) -> Run:
         schedule=Cosine(),
         data=Data(validation_fraction=0.0),
     )
-    for note in (*read.notes, *notes):
+    return Stands(run, tokenizer, ids_V, notes)
+
+
+def load(folder: Path, say: Say, mesh: Mesh | None = None, adapter: Path | None = None) -> Trained:
+    """The folder as the checkpoint of step 0 of the run that it stands for; nothing is written.
+
+    A folder of PEFT's adapters is put into its matrices. Raises what `folder.read`, `tokens.read` and `peft.put` raise.
+    """
+    found, read = stands_for(folder), folders.read(folder)
+    if adapter is not None:
+        read = read._replace(params=peft.put(adapter, folders.described(folder), read.params))
+    for note in (*read.notes, *found.notes):
         say(note)
-    _write(run, tokenizer, params, folder, out)
-    return run
+    padding = found.tokenizer.padded(len(found.ids_V)) - len(found.ids_V)
+    params = vocabulary.rearranged(read.params, np.pad(found.ids_V, (0, padding), constant_values=-1))
+    mesh = mesh or sharding.make_mesh(config.Mesh(data=1), jax.local_devices()[:1])
+    model, objective = trained.build(found.run, found.tokenizer, sharding.place(mesh))
+    held = {"model": params}
+    placed = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), held, sharding.abstract_params(held, mesh))
+    return Trained(found.run, found.tokenizer, model, objective, placed, 0, folder)
 
 
-def _objective(read: folders.Read) -> ObjectiveConfig:
+def adopt(folder: Path, out: Path, say: Say, adapter: Path | None = None) -> Run:
+    """Make `out` a run folder with the folder's model, tokenizer and parameters as its checkpoint of step 0.
+
+    The run has no text of its own: judge it with `--data`, or start another from it with `--init`. Raises what `load`
+    raises, and `FolderError` where `out` holds something else.
+    """
+    found = load(folder, say, adapter=adapter)
+    parts = {"import": folder} | ({} if adapter is None else {"adapter": adapter})
+    _write(found, {name: folders.identity(part) for name, part in parts.items()}, out)
+    return found.run
+
+
+def _objective(folder: Path, model: ModelConfig) -> ObjectiveConfig:
     """What the model was trained for; without a head for the next sentence it is not asked about any."""
-    if not isinstance(read.model, Bert):
+    if not isinstance(model, Bert):
         return Causal()
-    return Masked(next_sentence_weight=1.0 if np.any(read.params["next_sentence"]["kernel"]) else 0.0)
+    with safe.opened(folder) as weights:
+        asked = NEXT_SENTENCE in weights.names and bool(np.any(weights.read(NEXT_SENTENCE)))
+    return Masked(next_sentence_weight=1.0 if asked else 0.0)
 
 
 def rows(
@@ -94,14 +133,14 @@ def rows(
     return ids_V, tuple(notes)
 
 
-def _write(run: Run, tokenizer: Tokenizer, params: Params, folder: Path, out: Path) -> None:
-    with opened(out, run):
+def _write(found: Trained, origins: dict[str, dict[str, Any]], out: Path) -> None:
+    with opened(out, found.run):
         if checkpoint.steps(out / "checkpoints"):
             raise FolderError(f"--out {out}: holds this import already; name another folder, or use it")
-        config.save(run, out / "config.json")
-        tokenizer.save(out / "tokenizer")
+        config.save(found.run, out / "config.json")
+        found.tokenizer.save(out / "tokenizer")
         write_json(out / "environment.json", {"starts": [machine.environment()]})
-        write_json(out / "import.json", folders.identity(folder))
+        for name, identity in origins.items():
+            write_json(out / f"{name}.json", identity)
         with closing(checkpoint.Writer(out / "checkpoints", 1, None)) as writer:
-            items = {"params": {"model": jax.tree.map(jnp.asarray, params)}}
-            writer.save(0, items, {"metrics": {}, "judged_step": -1})
+            writer.save(0, {"params": found.params}, {"metrics": {}, "judged_step": -1})

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptjax.config import fingerprint, to_json
+from gptjax import config
+from gptjax.config import Run, fingerprint, to_json
 
 if TYPE_CHECKING:
     from gptjax.trained import Trained
@@ -25,9 +26,11 @@ MEANINGS = {
 
 def card(found: Trained, architecture: str, tokenizer_note: str, padded: int) -> str:
     """The card as Markdown, with the header that the hub reads."""
-    run, size = found.run, found.model.vocab_size
+    run, size = _stored(found), found.model.vocab_size
     count = run.model.parameter_count(size)
     automatic = "AutoModelForCausalLM" if found.model.causal else "AutoModelForPreTraining"
+    if architecture.endswith("ForSequenceClassification"):
+        automatic = "AutoModelForSequenceClassification"
     vocabulary = f"{size:,} ids; not padded"
     if padded > size:
         vocabulary = f"{size:,} ids; trained with {padded:,} rows, of which the padding is cut off here"
@@ -63,6 +66,12 @@ def card(found: Trained, architecture: str, tokenizer_note: str, padded: int) ->
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _stored(found: Trained) -> Run:
+    """The run as its folder has it, which for adapters is not the one that their merged model stands for."""
+    path = found.folder / "config.json"
+    return config.load(path) if path.is_file() and not config.foreign(path) else found.run
 
 
 def _metrics(found: Trained) -> list[str]:

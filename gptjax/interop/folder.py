@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 from gptjax.config import ConfigError, ModelConfig, write_json
 from gptjax.data.errors import DataError
 from gptjax.data.shards import sha256
+from gptjax.data.tokenizer import Tokenizer
 from gptjax.interop import layout, safe, shapes, tokens
 from gptjax.interop.card import card
 from gptjax.interop.fields import Fields, read_json
@@ -32,6 +34,17 @@ UNREADABLE = {
 """Fields that no folder may have, and why."""
 
 
+class Described(NamedTuple):
+    """What a `config.json` of another library says."""
+
+    shape: layout.Shape
+    model: ModelConfig
+    vocab_size: int
+    """Rows of its vocabulary."""
+    notes: tuple[str, ...]
+    """What the user must know: fields that were left out."""
+
+
 class Read(NamedTuple):
     """A model of another library."""
 
@@ -44,11 +57,11 @@ class Read(NamedTuple):
     """What the user must know: fields and parts that were left out."""
 
 
-def read(folder: Path) -> Read:
-    """The model of a folder; its tokenizer is read by `tokens.read`.
+def described(folder: Path) -> Described:
+    """The model of a folder without its numbers.
 
-    Raises `DataError` for files that are missing, damaged or of an unknown kind and `ConfigError` for a field that
-    cannot be expressed here, in one line that names the file and the field or tensor. Nothing of the folder is run.
+    Raises `DataError` for a file that is missing, damaged or of an unknown kind and `ConfigError` for a field that
+    cannot be expressed here, in one line that names the file and the field. Nothing of the folder is run.
     """
     path = folder / CONFIG
     values = read_json(path)
@@ -63,12 +76,22 @@ def read(folder: Path) -> Read:
     size = fields.size("vocab_size")
     if unread := fields.unread():
         fields.notes.append(f"{path}: these fields have no like here and are left out: {', '.join(unread)}")
+    return Described(shape, model, size, tuple(fields.notes))
+
+
+def read(folder: Path) -> Read:
+    """The model of a folder; its tokenizer is read by `tokens.read`.
+
+    Raises what `described` raises, and `DataError` that names the tensor where the weights are not that model's.
+    """
+    shape, model, size, said = described(folder)
+    notes = [*said]
     with safe.opened(folder) as weights:
         if (layers := vars(model)["layers"]) > len(weights.names):
-            raise DataError(f"{path}: names {layers} layers, and there are {len(weights.names)} tensors")
+            raise DataError(f"{folder / CONFIG}: names {layers} layers, and there are {len(weights.names)} tensors")
         abstract = jax.eval_shape(model.build(size, size).init, jax.random.key(0))
-        params = layout.taken(shape, model, abstract, weights, fields.notes)
-    return Read(model, size, params, tuple(fields.notes))
+        params = layout.taken(shape, model, abstract, weights, notes)
+    return Read(model, size, params, tuple(notes))
 
 
 def write(found: Trained, folder: Path, say: Callable[[str], None], shard_bytes: int = safe.SHARD_BYTES) -> None:
@@ -80,8 +103,7 @@ def write(found: Trained, folder: Path, say: Callable[[str], None], shard_bytes:
     run, size = found.run, found.model.vocab_size
     shape = shapes.fitting(run.model)
     fields = shape.write(run.model)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: is there already; name another folder")
+    refuse_present(folder)
     params = vocabulary.rearranged(found.params["model"], np.arange(size))
     tensors = layout.given(shape, run.model, params)
     contents, note = tokens.files(found.tokenizer, run.objective.specials(), found.model.context)
@@ -89,17 +111,40 @@ def write(found: Trained, folder: Path, say: Callable[[str], None], shard_bytes:
         say(f"left out, since {shape.architecture} has no place for them: {', '.join(left)}")
     say(f"tokenizer: {note}")
     contents["README.md"] = card(found, shape.architecture, note, found.tokenizer.padded(size)).encode()
+    with fresh(folder) as making:
+        safe.write(making, tensors, shard_bytes)
+        found.tokenizer.save(making / tokens.OWN)
+        write_json(making / CONFIG, {**described_as(found, shape, shape.architecture), **fields, "pad_token_id": None})
+        if found.model.causal:
+            ends = {name: id for name, id in ends_of(found.tokenizer).items() if id is not None}
+            write_json(making / "generation_config.json", ends)
+        write_all(making, contents)
+
+
+def described_as(found: Trained, shape: layout.Shape, architecture: str) -> dict[str, Any]:
+    """The fields of `config.json` that every family has."""
+    kind = {"architectures": [architecture], "model_type": shape.model_type, "dtype": "float32"}
+    return {**kind, **ends_of(found.tokenizer), "vocab_size": found.model.vocab_size}
+
+
+def ends_of(tokenizer: Tokenizer) -> dict[str, int | None]:
+    """The ids that begin and end a document, as `config.json` names them."""
+    return {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+
+
+def refuse_present(folder: Path) -> None:
+    """Raise `ConfigError` where the folder holds something already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: is there already; name another folder")
+
+
+@contextmanager
+def fresh(folder: Path) -> Iterator[Path]:
+    """Where to write what is to be the folder: it is there whole when this is left, or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        safe.write(making, tensors, shard_bytes)
-        found.tokenizer.save(making / tokens.OWN)
-        ends = {"bos_token_id": found.tokenizer.bos_id, "eos_token_id": found.tokenizer.eos_id}
-        kind = {"architectures": [shape.architecture], "model_type": shape.model_type, "dtype": "float32"}
-        write_json(making / CONFIG, {**kind, **fields, **ends, "pad_token_id": None, "vocab_size": size})
-        if found.model.causal:
-            write_json(making / "generation_config.json", {name: id for name, id in ends.items() if id is not None})
-        _write_all(making, contents)
+        yield making
         making.chmod(0o755)  # mkdtemp makes it private
         making.rename(folder)
     except BaseException:
@@ -107,7 +152,8 @@ def write(found: Trained, folder: Path, say: Callable[[str], None], shard_bytes:
         raise
 
 
-def _write_all(folder: Path, contents: dict[str, bytes]) -> None:
+def write_all(folder: Path, contents: dict[str, bytes]) -> None:
+    """Write files by name, on disk when this returns."""
     for name, content in contents.items():
         with (folder / name).open("wb") as file:
             file.write(content)

@@ -48,5 +48,6 @@ SHAPE = Shape(
     write=_write,
     entries=_entries,
     copies={"lm_head.weight": "transformer.tokens_embed.weight"},
+    classifier="OpenAIGPTForSequenceClassification",
 )
 """Radford et al. 2018."""

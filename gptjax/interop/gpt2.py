@@ -95,5 +95,6 @@ SHAPE = Shape(
     write=_write,
     entries=_entries,
     copies={"lm_head.weight": "transformer.wte.weight"},
+    classifier="GPT2ForSequenceClassification",
 )
 """Radford et al. 2019; norms come first."""

@@ -45,6 +45,8 @@ class Shape(NamedTuple):
     """The table for a configuration."""
     copies: dict[str, str]
     """Tensors that may stand there a second time where they are tied: the copy's name, and the original's."""
+    classifier: str | None = None
+    """The class that reads the body with a linear read-out of the last token in the language model's place."""
     optional: tuple[str, ...] = ()
     """Beginnings of paths that some files leave out whole; such parameters become 0."""
 

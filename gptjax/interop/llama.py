@@ -109,5 +109,6 @@ SHAPE = Shape(
     write=_write,
     entries=_entries,
     copies={"lm_head.weight": "model.embed_tokens.weight"},
+    classifier="LlamaForSequenceClassification",
 )
 """Touvron et al., arXiv 2302.13971."""

@@ -47,7 +47,7 @@ class Weights:
         """Raise `DataError` where a tensor is of another shape, or of numbers that float32 does not hold."""
         found = self._handles[name].get_slice(name)
         if tuple(found.get_shape()) != shape:
-            raise DataError(f"{self.folder}: tensor {name} is {found.get_shape()}, config.json makes it {list(shape)}")
+            raise DataError(f"{self.folder}: tensor {name} is {found.get_shape()}, and not {list(shape)} as configured")
         if found.get_dtype() not in FLOATS:
             kinds = ", ".join(FLOATS)
             raise DataError(f"{self.folder}: tensor {name} is {found.get_dtype()}; only {kinds} are read: convert it")
@@ -58,9 +58,9 @@ class Weights:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Weights]:
-    """The weights of a folder, `model.safetensors` before an index; raises `DataError` naming what is wrong."""
-    single, index = folder / SINGLE, folder / INDEX
+def opened(folder: Path, name: str = SINGLE) -> Iterator[Weights]:
+    """The weights of a folder, the file of that name before an index; raises `DataError` naming what is wrong."""
+    single, index = folder / name, folder / INDEX
     with ExitStack() as stack:
         if single.is_file():
             handle = stack.enter_context(_open(single))
@@ -119,13 +119,18 @@ def write(folder: Path, tensors: Mapping[str, np.ndarray], shard_bytes: int = SH
     shards = _shards(tensors, shard_bytes)
     files = [SINGLE] if len(shards) == 1 else [_name(n, len(shards)) for n in range(1, len(shards) + 1)]
     for file, names in zip(files, shards, strict=True):
-        save_file({name: np.ascontiguousarray(tensors[name]) for name in names}, folder / file, {"format": "pt"})
-        with (folder / file).open("rb") as written:
-            os.fsync(written.fileno())
+        write_file(folder / file, {name: tensors[name] for name in names})
     if len(shards) > 1:
         places = {name: file for file, names in zip(files, shards, strict=True) for name in names}
         total = sum(tensor.nbytes for tensor in tensors.values())
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+
+
+def write_file(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write tensors into one file; it is on disk when this returns."""
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path, {"format": "pt"})
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def _name(number: int, count: int) -> str:

@@ -106,10 +106,11 @@ def batch_of(run: Run, objective: Objective, context: int, split: jax.sharding.N
 
     Raises `ConfigError` for an objective whose rows are as long as its examples.
     """
-    if not isinstance(run.objective, Causal | SFT):
-        name = type(run.objective).__name__
+    learnt = run.objective.plain()
+    if not isinstance(learnt, Causal | SFT):
+        name = type(learnt).__name__
         raise ConfigError(f"objective {name}: its rows are as long as its examples, which plan does not read")
-    packed = isinstance(run.objective, SFT) or run.data.packing == "documents"
+    packed = isinstance(learnt, SFT) or run.data.packing == "documents"
     one = np.ones((1, context + 1), np.int32)
     starts = np.zeros(1, np.int32) if run.data.order == "running" else None
     row = objective.batch(Rows(one, one.astype(np.float32), one if packed else None, starts))

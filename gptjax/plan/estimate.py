@@ -127,7 +127,7 @@ def estimate(
         batch_rows=run.batch_rows,
         tokens=compiled.tokens,
         steps=run.steps,
-        parameters=sum(leaf.size for leaf in jax.tree.leaves(compiled.state.params)),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves((compiled.state.params, compiled.state.frozen))),
         vocabulary=vocabulary,
         notes=compiled.notes,
         memory=memory(compiled, topology, pool),
@@ -145,7 +145,7 @@ def memory(compiled: Compiled, topology: Topology, pool: float | None) -> Memory
     """Memory of one device by kind: the state by its shapes and shardings, the rest as the compiler allocates it."""
     state = compiled.state
     kinds = {
-        "params": bytes_on_device(state.params),
+        "params": bytes_on_device((state.params, state.frozen)),
         "optimizer": bytes_on_device(state.opt_state),
         "average": bytes_on_device(state.ema),
         "batch": bytes_on_device(compiled.batch),

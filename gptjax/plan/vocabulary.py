@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from gptjax import trained
 from gptjax.config import ConfigError, Run
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.data.tokenizers import GPT2BPE, SentencePiece
+from gptjax.interop import origin
 
 GPT2_SIZE = 50_257
 
@@ -64,7 +64,7 @@ def tokenizer(run: Run, size: int | None) -> tuple[Tokenizer, str]:
     if size is not None:
         return sized(size), "--vocab-size"
     if run.init is not None:
-        return trained.recall(Path(run.init), "--init")[1], f"the tokenizer of --init {run.init}"
+        return origin.recall(Path(run.init), "--init")[1], f"the tokenizer of --init {run.init}"
     if isinstance(config, SentencePiece):
         return sized(config.vocab_size), "tokenizer.vocab_size, which training will fill"
     if isinstance(config, GPT2BPE) and not Path(config.folder).exists():

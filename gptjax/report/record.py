@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gptjax import trained
+from gptjax import config, trained
 from gptjax.config import ConfigError
 from gptjax.data.errors import DataError
 from gptjax.train import log
@@ -42,6 +42,8 @@ def read(folder: Path, name: str) -> Record:
     """The run in `folder`; raises `ConfigError` where there is none or a file of it is not JSON."""
     if not (folder / "config.json").is_file():
         raise ConfigError(f"report {folder}: holds no config.json; name a run folder")
+    if config.foreign(folder / "config.json"):
+        raise ConfigError(f"report {folder}: a Hugging Face folder tells nothing of training; name a run folder")
     metrics = folder / "metrics.jsonl"
     rows = log.rows(metrics) if metrics.exists() else []
     starts = _json(folder / "environment.json", {"starts": []})["starts"]

@@ -16,7 +16,7 @@ from gptjax.config import ConfigError, Run
 from gptjax.data.prefetch import prefetch
 from gptjax.train import checkpoint, sharding, snapshot
 from gptjax.train.hosts import agreed
-from gptjax.train.state import TrainState, init_state, loss_of
+from gptjax.train.state import TrainState, init_state, joined, loss_of, parted
 from gptjax.train.step import make_step
 from gptjax.train.stop import Stopped, StopSignal
 from gptjax.types import Objective, Params
@@ -124,9 +124,10 @@ def _first_state(
         return snapshot.restore(found, abstract, shardings), shardings, checkpoint.about(found)
     state = jax.jit(begin, out_shardings=shardings)(key)
     if work.transfer is not None:
-        params = jax.jit(lambda tree: tree, out_shardings=shardings.params)(work.transfer(state.params))
+        begun = parted(work.transfer(joined(state.params, state.frozen)), work.objective.frozen)
+        params, frozen = jax.jit(lambda trees: trees, out_shardings=(shardings.params, shardings.frozen))(begun)
         ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-        state = replace(state, params=params, ema=ema)
+        state = replace(state, params=params, ema=ema, frozen=frozen)
     return state, shardings, {}
 
 

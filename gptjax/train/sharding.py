@@ -16,7 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.sharding import Mesh as DeviceMesh
 
 from gptjax import config
-from gptjax.train.state import TrainState, path_of
+from gptjax.train.state import TrainState, joined, path_of
 from gptjax.train.step import Layout
 from gptjax.types import Params, Place
 
@@ -33,10 +33,11 @@ RULES: tuple[Rule, ...] = (
     (r"mlp/(up|gate)/bias", ("tensor",)),
     (r"mlp/down/kernel", ("tensor", "fsdp")),
     (r"head/kernel", ("fsdp", "tensor")),
+    (r"adapter/.+/kernel", ()),
     (r"layer_\d+/(.+/)?kernel", ("fsdp", None)),
 )
 """(pattern of the end of a path, mesh axes of the last array axes); axes before those, the stacked layers, stay whole.
-What no rule names is copied to every device."""
+What no rule names is copied to every device, and so are low-rank adapters, which are small."""
 
 
 def make_mesh(mesh: config.Mesh, devices: Sequence[jax.Device]) -> DeviceMesh:
@@ -84,7 +85,7 @@ def state_shardings(abstract_state: TrainState, mesh: DeviceMesh) -> tuple[Train
         lambda path, leaf: NamedSharding(mesh, _spec(path_of(path), leaf.shape, mesh)[0]), abstract_state
     )
     shardings = replace(shardings, carry=jax.tree.map(lambda _: batch_sharding(mesh), abstract_state.carry))
-    leaves = jax.tree_util.tree_leaves_with_path(abstract_state.params)
+    leaves = jax.tree_util.tree_leaves_with_path(joined(abstract_state.params, abstract_state.frozen))
     notes = (note for path, leaf in leaves for note in _spec(path_of(path), leaf.shape, mesh)[1])
     return shardings, tuple(notes)
 

@@ -10,13 +10,13 @@ from jax.experimental import multihost_utils
 
 from gptjax.train import checkpoint
 from gptjax.train.hosts import agreed
-from gptjax.train.state import TrainState
+from gptjax.train.state import TrainState, joined
 from gptjax.types import Params
 
 
 def judged(state: TrainState) -> Params:
-    """The parameters that are evaluated and sampled: the moving average where there is one."""
-    return state.params if state.ema is None else state.ema
+    """The parameters that are evaluated and sampled: the moving average where there is one, and the frozen ones."""
+    return joined(state.params if state.ema is None else state.ema, state.frozen)
 
 
 def items(state: TrainState, key_bits: Any) -> dict[str, Any]:
@@ -62,5 +62,13 @@ def restore(path: Path, abstract: TrainState, shardings: TrainState) -> TrainSta
     training = dict(found["training"])
     training["key"] = jax.random.wrap_key_data(training["key"])
     raw = training.pop("raw_params", None)
-    params, ema = (found["params"], None) if raw is None else (raw, found["params"])
-    return TrainState(params=params, ema=ema, **training)
+    judged, frozen = (_part(found["params"], tree) for tree in (abstract.params, abstract.frozen))
+    params, ema = (judged, None) if raw is None else (raw, judged)
+    return TrainState(params=params, ema=ema, frozen=frozen, **training)
+
+
+def _part(params: Params, places: Params | None) -> Params | None:
+    """The parameters in those places of a tree of the same form that are not None."""
+    if places is None:
+        return None
+    return jax.tree.map(lambda place, p: None if place is None else p, places, params, is_leaf=lambda x: x is None)

@@ -20,7 +20,7 @@ class TrainState:
     step: jax.Array
     """int32 scalar; batches consumed, skipped ones included, so it names the next batch."""
     params: Params
-    """float32 master weights."""
+    """float32 master weights, all that is trained."""
     opt_state: Any
     """The optimizer's own state; its leaves' paths end in the paths of the parameters they belong to."""
     key: Key
@@ -33,11 +33,30 @@ class TrainState:
     """int32 scalar; how many of them were the latest ones."""
     carry: Any = None
     """What the next update's rows go on from, leading B; None where no row continues another."""
+    frozen: Params | None = None
+    """Parameters that the loss reads and no update changes, with None in the places of the trained ones, as `params`
+    has it in theirs; None where all are trained."""
 
 
 def path_of(key_path: tuple[Any, ...]) -> str:
     """A leaf's path as text, "params/model/embed/tokens"; roles and sharding rules are read from it."""
     return jax.tree_util.keystr(key_path, simple=True, separator="/")
+
+
+def parted(params: Params, frozen: Callable[[str], bool]) -> tuple[Params, Params | None]:
+    """(trained, frozen): the parameters as two trees that each have None in the places of the other's."""
+    still = jax.tree_util.tree_map_with_path(lambda path, _: frozen(path_of(path)), params)
+    if not any(jax.tree.leaves(still)):
+        return params, None
+    own = jax.tree.map(lambda p, stays: None if stays else p, params, still)
+    return own, jax.tree.map(lambda p, stays: p if stays else None, params, still)
+
+
+def joined(trained: Params, frozen: Params | None) -> Params:
+    """The parameters that `parted` divided."""
+    if frozen is None:
+        return trained
+    return jax.tree.map(lambda p, other: other if p is None else p, trained, frozen, is_leaf=lambda x: x is None)
 
 
 def init_state(run: Run, objective: Objective, optimizer: optax.GradientTransformation, key: Key) -> TrainState:
@@ -46,7 +65,7 @@ def init_state(run: Run, objective: Objective, optimizer: optax.GradientTransfor
     A run that starts from given parameters passes `objective._replace(init=lambda key: params)`.
     """
     init_key, dropout_key = jax.random.split(key)
-    params = objective.init(init_key)
+    params, frozen = parted(objective.init(init_key), objective.frozen)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -57,6 +76,7 @@ def init_state(run: Run, objective: Objective, optimizer: optax.GradientTransfor
         skipped=jnp.zeros((), jnp.int32),
         skipped_in_a_row=jnp.zeros((), jnp.int32),
         carry=_carried(run, objective).start(run.batch_rows) if run.data.order == "running" else None,
+        frozen=frozen,
     )
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from gptjax.config import Run
-from gptjax.train.state import TrainState
+from gptjax.train.state import TrainState, joined
 from gptjax.types import Key, Params
 
 Loss = Callable[..., tuple[Any, ...]]
@@ -45,15 +45,20 @@ def make_step(run: Run, loss: Loss, optimizer: optax.GradientTransformation, lay
     The batch's leaves have `run.batch_rows` rows; micro-batch i of A holds rows i, i + A, ... The gradient is that of
     sum / count over the whole batch, however its weights fall on the micro-batches; nothing counted gives no gradient.
     Where the loss, the gradient's norm or that of the new parameters is not finite, parameters, optimizer state and
-    average stay as they were, and so does the carry; the step still advances, to the next batch. metrics: loss_nats and
+    average stay as they were, and so does the carry; the step still advances, to the next batch. Of frozen parameters
+    no gradient is computed. metrics: loss_nats and
     the objective's own means, tokens (counted targets), grad_norm (before clipping), skipped (so far) and
     skipped_in_a_row, all scalars; a mean over nothing is 0.
     """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
-        params = layout.gather(cast(state.params, run.precision))
+        params, frozen = (layout.gather(cast(tree, run.precision)) for tree in (state.params, state.frozen))
+
+        def whole(params: Params, *rest: Any) -> tuple[Any, ...]:
+            return loss(joined(params, frozen), *rest)
+
         key = jax.random.fold_in(state.key, state.step)
-        sums, carry = _accumulate(partial(_sums, loss, layout), params, (batch, state.carry), key, run.accumulation)
+        sums, carry = _accumulate(partial(_sums, whole, layout), params, (batch, state.carry), key, run.accumulation)
         total_norm = optax.tree.norm(sums.gradient)
         loss_nats, grad_norm = _mean(sums.loss, sums.counted), _mean(total_norm, sums.counted)
         scale = _mean(1.0, sums.counted) * _clip(grad_norm, run.clip_norm)
@@ -68,7 +73,10 @@ def make_step(run: Run, loss: Loss, optimizer: optax.GradientTransformation, lay
         metrics = {name: _mean(total, count) for name, (total, count) in sums.metrics.items()}
         metrics |= {"loss_nats": loss_nats, "tokens": sums.counted, "grad_norm": grad_norm}
         metrics |= {"skipped": skipped, "skipped_in_a_row": in_a_row}
-        return TrainState(state.step + 1, new_params, opt_state, state.key, ema, skipped, in_a_row, carry), metrics
+        new_state = TrainState(
+            state.step + 1, new_params, opt_state, state.key, ema, skipped, in_a_row, carry, state.frozen
+        )
+        return new_state, metrics
 
     return step
 

@@ -1,12 +1,14 @@
-"""Write tests/interop/golden: folders that transformers saved, in bfloat16, and what it computes from them in float32.
+"""Write tests/interop/golden: folders that transformers saved, in bfloat16, and what it computes from them in float32;
+beside each family's the low-rank adapters that PEFT saved for it, and what the two compute together.
 
-Command      python tests/interop/make_golden.py                 (pip install torch transformers)
+Command      python tests/interop/make_golden.py                 (pip install torch transformers peft)
 """
 
 import json
 import shutil
 from pathlib import Path
 
+import peft
 import torch
 import transformers
 
@@ -35,11 +37,41 @@ def models() -> dict[str, transformers.PreTrainedModel]:
     }
 
 
+ADAPTERS = {
+    "gpt2": {"target_modules": ["c_attn", "mlp.c_proj"], "r": 3, "lora_alpha": 6, "fan_in_fan_out": True},
+    "llama": {"target_modules": ["q_proj", "v_proj", "down_proj"], "r": 2, "use_rslora": True},
+    "bert": {
+        "target_modules": ["query", "output.dense"], "r": 2,
+        "rank_pattern": {"query": 1}, "alpha_pattern": {"query": 3},
+    },
+}  # fmt: skip
+"""The adapters of a family: a fused matrix, another scale, ranks of their own."""
+
+
+def adapt(name: str, model: transformers.PreTrainedModel) -> None:
+    """Write adapters for a model that was saved, every one drawn, and the logits with them."""
+    model = type(model).from_pretrained(GOLDEN / name, dtype=torch.float32).eval()
+    types = {"token_type_ids": torch.tensor(TYPES)} if name == "bert" else {}
+    adapted = peft.get_peft_model(model, peft.LoraConfig(**ADAPTERS[name]))
+    for part, parameter in adapted.named_parameters():
+        if "lora_" in part:
+            parameter.copy_(0.3 * torch.randn(parameter.shape))
+    folder = GOLDEN / f"peft-{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    adapted.peft_config["default"].base_model_name_or_path = name  # not where it lay on this machine
+    adapted.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    out = adapted.eval()(input_ids=torch.tensor(IDS), **types)
+    logits = out.prediction_logits if types else out.logits
+    (folder / "expected.json").write_text(json.dumps({"ids": IDS, "logits": logits.tolist()}))
+
+
 @torch.no_grad()
 def main() -> None:
     """Write every folder anew."""
     torch.manual_seed(0)
-    for name, model in models().items():
+    drawn = models()
+    for name, model in drawn.items():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape))
         shutil.rmtree(GOLDEN / name, ignore_errors=True)
@@ -52,6 +84,8 @@ def main() -> None:
         if types:
             logits |= {"types": TYPES, "next_sentence": out.seq_relationship_logits.tolist()}
         (GOLDEN / name / "expected.json").write_text(json.dumps(logits))
+    for name in ADAPTERS:
+        adapt(name, drawn[name])
 
 
 if __name__ == "__main__":
