@@ -167,7 +167,7 @@ def rung(length: int) -> int:
 
 
 def placed(group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For each request of a group the states and slots (of P and K) that its tokens are predicted at."""
+    """For each request of a group the states (from 0) and slots (of K) that its tokens are predicted at."""
     first = 1 if group.shared else 0
     for slot, continuation in enumerate(group.continuations):
         slots = np.zeros(len(continuation), np.int32)
