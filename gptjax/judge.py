@@ -53,7 +53,7 @@ def evaluator(
     """What judges a run's validation split: every token of it where it is running text, else every row once.
 
     Computes in `run.precision`, on rows that split evenly over the mesh, with adapters put into the model. An objective
-    that predicts adds its scores (accuracy, Matthews, F1, or Pearson, Spearman: `summary`) to the means of the objective.
+    that predicts adds its scores (accuracy, Matthews, F1, or Pearson, Spearman: `summary`) to its means.
     """
     asked, run = run.objective, replace(run, objective=run.objective.plain())
     parts = 1 if mesh is None else sharding.row_shards(mesh)
