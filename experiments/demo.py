@@ -53,10 +53,10 @@ def pretrain() -> Run:
         optimizer=Muon(learning_rate=0.02, adam_learning_rate=1e-2, embedding_learning_rate=2e-2, beta1=0.8),
         schedule=Linear(),
         data=Data(split="document"),
-        steps=2600,
+        steps=2000,
         batch_rows=4,
         log_every_steps=20,
-        evaluation=Evaluation(every_steps=1300, stride=128, max_tokens=50_000),
+        evaluation=Evaluation(every_steps=1000, stride=128, max_tokens=50_000),
         checkpoints=Checkpoints(every_steps=500),
     )  # fmt: skip
 
@@ -71,11 +71,11 @@ def finetune(init: Path, train: Path, validation: Path) -> Run:
         optimizer=Muon(learning_rate=0.01, adam_learning_rate=3e-3),
         schedule=Linear(warmup_steps=5),
         data=Data(corpora=(Corpus(str(train)),), validation=str(validation)),
-        steps=300,
+        steps=200,
         batch_rows=8,
         init=str(init),
-        evaluation=Evaluation(every_steps=150),
-        checkpoints=Checkpoints(every_steps=150),
+        evaluation=Evaluation(every_steps=100),
+        checkpoints=Checkpoints(every_steps=100),
     )
 
 
