@@ -1,7 +1,6 @@
 """Claims about `gptjax inspect`."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,12 +124,11 @@ def _split(text):
     return TokenSplit(ids, np.array([0, len(ids)]), len(ids))
 
 
-def test_what_no_page_could_hold_is_refused_with_the_number_that_it_can(place, monkeypatch):
+def test_what_no_page_could_hold_is_refused_with_the_number_that_it_can(gpt, monkeypatch):
     monkeypatch.setattr(inspecting, "MOST_WEIGHTS", 4 * 10**2)
-    folder = write(place / "small", replace(TINY, context=16))
     with pytest.raises(DataError, match="11 tokens, and a page holds 10 for this model"):
-        inspect(folder, "x" * 11, print)
-    assert len(inspect(folder, "x" * 10, print).pieces) == 10
+        inspect(gpt, "x" * 11, print)
+    assert len(inspect(gpt, "x" * 10, print).pieces) == 10
 
 
 def test_mistakes_are_one_line(gpt, place, capfd):
@@ -150,14 +148,11 @@ def test_the_verb_writes_the_page_and_shows_every_token(gpt, place, capfd):
 
 
 def test_precision_is_the_runs_own(place):
-    bits = {}
-    for precision in ("float32", "bfloat16"):
-        folder = write(place / precision, TINY, precision=precision)
-        bits[precision] = np.array(inspect(folder, TEXT, print).bits)
-        split = _split(TEXT)
-        run = trained.load(folder, print)
-        own = likelihood.token_nats(
-            run.model, judge.in_precision(run.params["model"], precision), split, 24, 24, 1, False
-        )
-        np.testing.assert_allclose(bits[precision] * np.log(2), own, atol=2e-2 if precision == "bfloat16" else 1e-4)
-    assert np.abs(bits["float32"] - bits["bfloat16"]).max() > 1e-4
+    folder = write(place / "bfloat16", TINY, precision="bfloat16")
+    bits, run = inspect(folder, TEXT, print).bits, trained.load(folder, print)
+    own, exact = (
+        likelihood.token_nats(run.model, judge.in_precision(run.params["model"], p), _split(TEXT), 24, 24, 1, False)
+        for p in ("bfloat16", "float32")
+    )
+    nats = np.array(bits) * np.log(2)
+    assert np.abs(nats - own).max() < 0.3 * np.abs(nats - exact).max()
