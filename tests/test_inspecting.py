@@ -24,7 +24,7 @@ from gptjax.types import TokenSplit
 
 TEXT = "<b>hé & x</b>"
 N = len(TEXT.encode())
-TINY = GPT(layers=2, width=8, heads=2, mlp_width=8, context=24, norm="rms", positions="rotary", kv_heads=1)
+TINY = GPT(layers=1, width=8, heads=2, mlp_width=8, context=24, norm="rms", positions="rotary", kv_heads=1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,9 +55,9 @@ def test_surprisals_and_the_last_layer_are_what_the_model_says_of_the_text(gpt):
     np.testing.assert_allclose(found.bits[1:], own, rtol=1e-4)
     assert found.lens.top_ids_ATK[-1, :, 0].tolist() == p_TV.argmax(-1).tolist()
     assert found.places.tolist() == list(range(1, N + 1))
-    assert found.weights_LNTS.shape == (2, 2, N, N)
+    assert found.weights_LNTS.shape == (1, 2, N, N)
     np.testing.assert_allclose(found.weights_LNTS.sum(-1), 1, rtol=1e-5)
-    assert list(found.lens.layers) == ["embedding", "layer 1", "layer 2"]
+    assert list(found.lens.layers) == ["embedding", "layer 1"]
 
 
 def test_neighbours_have_the_highest_cosines(gpt):
@@ -72,7 +72,7 @@ def test_neighbours_have_the_highest_cosines(gpt):
 
 
 def test_bert_predicts_each_token_with_that_token_hidden(place):
-    config = Bert(layers=2, width=8, heads=2, mlp_width=8, context=24)
+    config = Bert(layers=1, width=8, heads=2, mlp_width=8, context=24)
     folder = write(place / "bert", config, tokenizer=Bytes(), objective=Masked())
     found, run = inspect(folder, TEXT, print), trained.load(folder, print)
     ids = np.frombuffer(TEXT.encode(), np.uint8).astype(np.int32)
@@ -80,7 +80,7 @@ def test_bert_predicts_each_token_with_that_token_hidden(place):
     assert (found.pieces[0], found.pieces[-1]) == ("<start>", "<extract>")
     assert found.bits[0] is found.bits[-1] is None
     np.testing.assert_allclose(found.bits[1:-1], nats / np.log(2), rtol=1e-4)
-    assert found.weights_LNTS.shape == (2, 2, N + 2, N + 2)
+    assert found.weights_LNTS.shape == (1, 2, N + 2, N + 2)
     assert (found.weights_LNTS > 0).all()
 
 
@@ -125,7 +125,7 @@ def _split(text):
 
 
 def test_what_no_page_could_hold_is_refused_with_the_number_that_it_can(gpt, monkeypatch):
-    monkeypatch.setattr(inspecting, "MOST_WEIGHTS", 4 * 10**2)
+    monkeypatch.setattr(inspecting, "MOST_WEIGHTS", 2 * 10**2)
     with pytest.raises(DataError, match="11 tokens, and a page holds 10 for this model"):
         inspect(gpt, "x" * 11, print)
     assert len(inspect(gpt, "x" * 10, print).pieces) == 10
@@ -143,7 +143,7 @@ def test_the_verb_writes_the_page_and_shows_every_token(gpt, place, capfd):
     printed = capfd.readouterr().out
     assert len([line for line in printed.splitlines() if line.startswith("│")]) == N + 1
     page = (place / "page.html").read_text()
-    assert page.count("data:image/png") == 2 * 2 + 1
+    assert page.count("data:image/png") == 2 + 1
     assert "<b>" not in page
 
 
@@ -155,4 +155,5 @@ def test_precision_is_the_runs_own(place):
         for p in ("bfloat16", "float32")
     )
     nats = np.array(bits) * np.log(2)
-    assert np.abs(nats - own).max() < 0.3 * np.abs(nats - exact).max()
+    assert np.abs(nats - own).max() < 2e-2
+    assert np.abs(nats - exact).max() > 1e-3
