@@ -116,7 +116,8 @@ def _by_word(reads: tuple[Read, Read], names: tuple[str, str], texts: Sequence[s
     last_2U = [np.maximum(np.searchsorted(u, np.arange(len(used)), side="right") - 1, 0) for u in unit_2N]
     note = (
         "two tokenizers: compared word by word of the text (what stands between white space, with the white space "
-        "before it), each word at the sum of the nats of the tokens that end in it"
+        "before it), each word at the sum of the nats of the tokens that end in it; a line's end that one tokenizer "
+        "joins to the word before it moves its cost between neighbours, not in the sum"
     )
     return _Laid(units, unit_2N, (last_2U[0], last_2U[1]), np.array([w.strip() for w in pieces]), (note,))
 

@@ -1,8 +1,10 @@
 """Tokens of any tokenizer laid onto the words of the text, so that models of different vocabularies can be compared.
 
 A word is what stands between white space, the white space before it included; a document's last white space and its
-end-of-text token are a word of their own. The nats of a word are those of the tokens that end in it: a token that
-reaches over a word's end belongs to the word of its last character. Sums over the text are exact.
+end-of-text token are a word of their own. The nats of a word are those of the tokens that end in it: a token belongs to
+the word of its last character that is no white space, and white space alone to the word behind it. So what a line's end
+costs moves between neighbours where one tokenizer has it in the word before ("end.\\n") and another by itself; sums
+over the text are exact.
 """
 
 import re

@@ -17,8 +17,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("impl", ["dense", "blockwise"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "impl"), [*((case, "dense") for case in CASES), ("grouped, windowed", "blockwise")])
 def test_weights_sum_to_one_are_nothing_where_a_query_does_not_see_and_reproduce_the_output(case, impl):
     heads, kv_heads, visible = CASES[case]
     random = np.random.default_rng(0)

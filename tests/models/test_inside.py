@@ -17,8 +17,18 @@ def quick(unoptimised):
     """The programs run once."""
 
 
-def test_the_stream_made_of_the_shown_weights_ends_in_the_models_own_logits(built, inputs):
-    found = jax.jit(built.config.inside)(built.params, inputs)
+FOUND: dict = {}
+
+
+@pytest.fixture
+def found(built, inputs):
+    """What each family shows of the same rows, computed once for all tests."""
+    if built.config not in FOUND:
+        FOUND[built.config] = jax.jit(built.config.inside)(built.params, inputs)
+    return FOUND[built.config]
+
+
+def test_the_stream_made_of_the_shown_weights_ends_in_the_models_own_logits(built, found, inputs):
     L, N, T = built.config.layers, built.config.heads, inputs.shape[1]
     assert found.features_LBTD.shape == (L + 1, 3, T, built.config.width)
     assert found.weights_LBNTS.shape == (L, 3, N, T, T)
@@ -28,8 +38,8 @@ def test_the_stream_made_of_the_shown_weights_ends_in_the_models_own_logits(buil
     assert np.abs(built.model.head(built.params, found.features_LBTD[0])[..., :V] - own).max() > 0.1
 
 
-def test_every_head_looks_at_what_it_sees_and_nowhere_else(built, inputs):
-    weights = np.asarray(jax.jit(built.config.inside)(built.params, inputs).weights_LBNTS)
+def test_every_head_looks_at_what_it_sees_and_nowhere_else(built, found, inputs):
+    weights = np.asarray(found.weights_LBNTS)
     T, window = inputs.shape[1], built.config.window or inputs.shape[1]
     distance_TS = np.arange(T)[:, None] - np.arange(T)
     sees_TS = (distance_TS >= 0) & (distance_TS < window)
@@ -38,8 +48,8 @@ def test_every_head_looks_at_what_it_sees_and_nowhere_else(built, inputs):
     assert np.all(weights[..., sees_TS] > 0)
 
 
-def test_grouped_heads_have_weights_of_their_own(built, inputs):
-    weights = np.asarray(jax.jit(built.config.inside)(built.params, inputs).weights_LBNTS)
+def test_grouped_heads_have_weights_of_their_own(built, found):
+    weights = np.asarray(found.weights_LBNTS)
     for first in range(built.config.heads):
         for second in range(first):
             assert np.abs(weights[:, :, first] - weights[:, :, second]).max() > 1e-3
