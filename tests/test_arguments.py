@@ -6,7 +6,7 @@ import pytest
 from runs import TARGETS
 
 from gptjax import arguments, config
-from gptjax.cli import train
+from gptjax.verbs.training import train
 from gptjax.config import ConfigError
 
 SMALL = f"{TARGETS}:small"

@@ -9,6 +9,7 @@ HOUSE = Path(__file__).parents[1] / "gptjax"
 FLOORS = [
     {"types"},
     {"fields"},
+    {"choices"},
     {"config"},
     {"data", "attention"},
     {"models"},
@@ -24,7 +25,8 @@ FLOORS = [
     {"launch"},
     {"plan"},
     {"arguments"},
-    {"ablate", "verbs"},
+    {"ablate"},
+    {"verbs"},
     {"cli"},
     {"__main__"},
 ]
