@@ -6,8 +6,8 @@ import pytest
 from runs import TARGETS
 
 from gptjax import arguments, config
-from gptjax.verbs.training import train
 from gptjax.config import ConfigError
+from gptjax.verbs.training import train
 
 SMALL = f"{TARGETS}:small"
 

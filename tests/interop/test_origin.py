@@ -10,7 +10,7 @@ import pytest
 from interop.families import GPT2, MODELS, made
 from runs import TARGETS
 
-from gptjax import arguments, config, judge, trained
+from gptjax import arguments, config, judge, scored, trained
 from gptjax.cli import run_verb
 from gptjax.config import ConfigError
 from gptjax.data.errors import DataError
@@ -63,8 +63,8 @@ def test_judging_continuing_and_scoring_a_folder_gives_what_its_import_gives(pla
     assert judge.held_out(folder, data, None, cache, quiet) == judge.held_out(run, data, None, cache, quiet)
     drawn = [judge.continued(p, ["line"], 5, Decoding(), 3, quiet) for p in (folder, run)]
     assert drawn[0] == drawn[1]
-    scored = [judge.surprisal(p, data, None, cache, quiet) for p in (folder, run)]
-    assert scored[0] == scored[1]
+    costs = [scored.read(p, data, None, cache, quiet).to_json() for p in (folder, run)]
+    assert costs[0] == costs[1]
 
 
 def test_a_folder_is_not_judged_by_a_text_that_nobody_named(places):
