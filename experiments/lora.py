@@ -57,7 +57,7 @@ ROWS: dict[str, tuple[ObjectiveConfig, float]] = {
 
 def sentences(table: Path) -> list[str]:
     """The texts of a table, in its order."""
-    lines = table.read_text(encoding="utf-8").splitlines()
+    lines = table.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     column = lines[0].split("\t").index("sentence")
     return [line.split("\t")[column] for line in lines[1:]]
 

@@ -217,6 +217,10 @@ def read(path: Path) -> Config:
         content = json.loads(path.read_text(encoding="utf-8"))
         if "model_type" in content:
             raise ConfigError(f"{path}: is a Hugging Face model; gptjax import {path.parent} --out RUN makes it a run")
+        if "run" not in content:
+            raise ConfigError(
+                f"{path}: not a run's configuration (no field run), nor a Hugging Face model's (no field model_type)"
+            )
         run = from_json(content["run"], str(path))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not a run's configuration ({error})") from None

@@ -68,17 +68,20 @@ def subject(run: Run, model: Model, tokenizer: Tokenizer, mesh: Mesh | None = No
 
 def asked(folder: Path, tasks: Sequence[TaskConfig], data: str | None, limit: int | None, say: Say) -> Answers:
     """`gptjax eval --tasks`: what a checkpoint answers; `data` and `limit` take the place of the tasks' own."""
+    names = [task.name for task in tasks]
+    if again := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"--tasks: two are named {again!r}; ask them by commands of their own")
     found = origin.load(folder, say)
     whom = subject(found.run, found.model, found.tokenizer)
     params, results = in_precision(found.params["model"], found.run.precision), []
-    for task in tasks:
-        chosen = task if data is None else replace(task, data=data)
-        chosen = chosen if limit is None else replace(chosen, limit=limit)
-        judged = chosen.build(whom)(params, nothing)
+    chosen = [task if data is None else replace(task, data=data) for task in tasks]
+    chosen = [task if limit is None else replace(task, limit=limit) for task in chosen]
+    # All are read before the first is asked: a missing file is found at once.
+    for task, ask in [(task, task.build(whom)) for task in chosen]:
+        judged = ask(params, nothing)
         for note in judged.notes:
             say(note)
-        definitions = chosen.definitions()
-        results.append(Result(task.name, len(judged.results), judged.measures, definitions, judged.results))
+        results.append(Result(task.name, len(judged.results), judged.measures, task.definitions(), judged.results))
     return Answers(found.step, results)
 
 

@@ -8,6 +8,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from gptjax import trained
 from gptjax.config import ConfigError
 from gptjax.evals.continuations import TOKENS_AT_ONCE
@@ -52,8 +54,11 @@ def asked(
     params = in_precision(found.params["model"], found.run.precision)
     backend = Backend(found.model, params, found.tokenizer, TOKENS_AT_ONCE, SEED)
     how = {"num_fewshot": shots, "limit": limit, "bootstrap_iters": RESAMPLES, "log_samples": False}
-    with redirect_stdout(sys.stderr):  # it talks, and stdout is for results
-        results = simple_evaluate(backend, tasks=list(names), task_manager=manager, **how)
+    try:
+        with redirect_stdout(sys.stderr):  # it talks, and stdout is for results
+            results = simple_evaluate(backend, tasks=list(names), task_manager=manager, **how)
+    except TemplateError as error:
+        raise ConfigError(f"--tasks {' '.join(names)}: a template of the task fails: {error}") from None
     if backend.cut:
         say(f"{backend.cut:,} of {backend.requests:,} requests did not fit and lost their oldest tokens")
     tasks = [_task(name, values, results["n-samples"]) for name, values in results["results"].items()]

@@ -81,6 +81,8 @@ def _prepare(run: Run, folder: Path, cache: Path, mesh: jax.sharding.Mesh, say: 
     if primary:
         stack.enter_context(opened(folder, run))
     begun = _begun(run, folder, say)
+    if run.objective.plain() != run.objective and (run.init is None or run.transfer != "all"):
+        say("adapters: what they are put into was never trained and stays as it is drawn; name a model with --init")
     tokenizer = _tokenizer(run, folder)
     place = sharding.place(mesh)
     model, objective = trained.build(run, tokenizer, place)

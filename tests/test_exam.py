@@ -195,6 +195,9 @@ def test_mistakes_in_tasks_are_one_line(place, capfd, tmp_path):
     assert "--num-fewshot 2: is for tasks of the" in line("--tasks", f"{place}/tasks.py:pairs", "--num-fewshot", 2)
     assert "--stride 3: is for running text" in line("--tasks", f"{place}/tasks.py:pairs", "--stride", 3)
     assert "is for the examples of --tasks" in line("--results", tmp_path / "x")
+    twice = ["--tasks", f"{place}/tasks.py:pairs", f"{place}/tasks.py:pairs"]
+    assert "two are named 'pairs'" in line(*twice)
+    assert "there is no folder" in line(*twice[:2], "--results", tmp_path / "no" / "x")
     with pytest.raises(ConfigError, match="tasks: two have one name; they are a, a"):
         Evaluation(tasks=(TaskConfig(name="a", data="x"), TaskConfig(name="a", data="y")))
 

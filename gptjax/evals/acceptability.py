@@ -47,7 +47,7 @@ class Acceptable(Task):
             scores_E, scores_L = scores[: len(judged)], scores[len(judged) :]
             threshold = best_threshold(scores_L, labels_L)
             found_E = (scores_E > threshold).astype(int)
-            chance = statistics.mean(np.full(len(judged), max(np.mean(labels_E), 1 - np.mean(labels_E))))
+            chance = statistics.mean(labels_E == (np.mean(labels_E) >= 0.5))
             measures = bootstrap.measured(classify.of_classes(found_E, labels_E, 2) | {"chance": chance}, len(judged))
             columns = zip(judged, labels_E.tolist(), scores_E.tolist(), strict=True)
             results = [{"origin": record[0], "answer": label, "score": score} for record, label, score in columns]

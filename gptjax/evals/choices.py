@@ -77,6 +77,8 @@ class MultipleChoice(Choosing):
         labels, texts = labelled_choices(fields, origin, self.choices, self.answers)
         question = wording.worded(self.question, record)
         answer = class_of(fields, origin, self.answer, tuple(labels))
+        if not all(text.strip() for text in texts):
+            raise DataError(f"{origin}: a choice is blank, and no text is likelier than another behind nothing")
         return Asked(origin, tuple((question, f" {text.strip()}") for text in texts), answer)
 
     def chosen(self, answered: Answered) -> int:

@@ -39,6 +39,7 @@ def _measures(scores_EC: np.ndarray, labels_E: np.ndarray) -> dict[str, Statisti
     if scores_EC.shape[1] == 1:
         x_E = scores_EC[:, 0].astype(np.float64)
         refuse_non_finite("prediction", x_E)
+        refuse_non_finite("label", labels_E)
         both = {"pearson": statistics.pearson(x_E, labels_E), "spearman": statistics.spearman(x_E, labels_E)}
         return both | {"mse": statistics.mean((x_E - labels_E) ** 2)}
     return of_classes(predicted(scores_EC), labels_E, scores_EC.shape[1])

@@ -54,6 +54,8 @@ class Documents(TaskConfig):
         if not texts:
             raise DataError(f"{self.data}: holds no document with a word in it")
         ids = [tokenizer.document(ids) for ids in tokenizer.encode_batch(texts)]
+        if empty := sum(len(one) == 0 for one in ids):
+            raise DataError(f"{self.data}: {empty:,} of {len(ids):,} documents have no token; the tokenizer drops them")
         starts = np.cumsum([0, *map(len, ids)])
         bytes_E = np.array([len(text.encode()) for text in texts])
         words_E = np.array([len(text.split()) for text in texts])

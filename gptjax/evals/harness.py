@@ -38,7 +38,7 @@ class Backend(TemplateLM):
         super().__init__()
         self.model, self.params, self.codec = model, params, tokenizer
         self.tokens, self.key = tokens, jax.random.key(seed)
-        self.requests, self.cut, self.seconds = 0, 0, 0.0
+        self.requests, self.cut, self.seconds, self.drawn = 0, 0, 0.0, 0
 
     @property
     def eot_token_id(self) -> int:
@@ -120,7 +120,8 @@ class Backend(TemplateLM):
             done = len(made[left[0]])  # every row that is not finished has as many
             tokens = min(tokens, settings["max_gen_toks"] - done)
             read = [np.concatenate([prompts[row], made[row]]) for row in left]
-            key = jax.random.fold_in(self.key, done)
+            self.drawn += 1  # so that no two batches draw the same noise, nor two calls
+            key = jax.random.fold_in(self.key, self.drawn)
             new = generate(self.model, self.params, read, tokens, settings["decoding"], key, self.codec.eos_id)
             for row, ids in zip(left, new, strict=True):
                 made[row] = np.concatenate([made[row], ids])

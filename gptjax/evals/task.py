@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -62,7 +63,7 @@ class Task(TaskConfig):
     def to_learn_from(self, data: str = "") -> list[Record]:
         """The records of `data`, or of the file named train beside those to ask about; never those themselves."""
         source = examples.to_learn_from(data or self.data)
-        if source == examples.held_out(self.data):
+        if _place(source) == _place(examples.held_out(self.data)):
             raise DataError(f"{source}: is what is judged; name a folder with train and dev files, or another file")
         return self._read(source, None)
 
@@ -71,6 +72,11 @@ class Task(TaskConfig):
         if not found:
             raise DataError(f"{source}: holds no records to ask about")
         return found
+
+
+def _place(source: str) -> str:
+    """One spelling of a source: another spelling of a path is the same file."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 class Scores(NamedTuple):

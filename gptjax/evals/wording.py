@@ -29,7 +29,9 @@ def worded(template: str, record: Record) -> str:
     origin, fields = record
     try:
         return utf8.check(_Formatter().vformat(template, (), fields), origin)
-    except (KeyError, IndexError, TypeError) as error:
+    except DataError:
+        raise
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         there = ", ".join(map(str, fields)) or "none"
         raise DataError(f"{origin}: {template!r} asks for {error}; fields are {there}") from None
 

@@ -35,6 +35,7 @@ def card(found: Trained, architecture: str, tokenizer_note: str, padded: int) ->
     if padded > size:
         vocabulary = f"{size:,} ids; trained with {padded:,} rows, of which the padding is cut off here"
     data = _remembered(found.folder / "data.json").get("identity", "unknown: the run folder does not say")
+    made = f"trained by gptjax for {found.step:,} updates" if found.step else "which gptjax has not trained"
     lines = [
         "---",
         "library_name: transformers",
@@ -42,7 +43,7 @@ def card(found: Trained, architecture: str, tokenizer_note: str, padded: int) ->
         "---",
         f"# {found.folder.name}",
         "",
-        f"A {architecture} of {count:,} parameters, trained by gptjax for {found.step:,} updates.",
+        f"A {architecture} of {count:,} parameters, {made}.",
         "",
         f'    from transformers import {automatic}\n    model = {automatic}.from_pretrained("FOLDER")',
         "",

@@ -44,7 +44,12 @@ def write(found: Trained, folder: Path, say: Callable[[str], None]) -> None:
     marks = task_text.specials(found.tokenizer)
     contents, note = tokens.files(found.tokenizer, task.specials(), found.model.context)
     say(f"tokenizer: {note}")
-    contents |= _marked(contents)
+    longest = task.longest(found.model.context)
+    if isinstance(task, Entailment):
+        say(f"training cut each text to {longest} tokens; no tokenizer's settings say so of a pair: cut them first")
+        contents |= _marked(contents, found.model.context)
+    else:
+        contents |= _marked(contents, longest + 2)
     contents["README.md"] = card(found, shape.classifier, note, found.tokenizer.padded(size)).encode()
     labels = {
         "id2label": {str(number): label for number, label in enumerate(task.labels)},
@@ -79,8 +84,11 @@ def without_bias(model: Params, kernel_DC: np.ndarray, bias_C: np.ndarray) -> Pa
     raise ConfigError("--classifier: the head has a bias, and neither the class there nor the last norm has one")
 
 
-def _marked(contents: dict[str, bytes]) -> dict[str, bytes]:
-    """The tokenizer's files, the marks put around what is tokenized; nothing where there are none."""
+def _marked(contents: dict[str, bytes], longest: int) -> dict[str, bytes]:
+    """The tokenizer's files, the marks put around what is tokenized, at most `longest` tokens where cutting is asked.
+
+    Nothing where there are none.
+    """
     if "tokenizer.json" not in contents:
         return {}
     made = library.Tokenizer.from_str(contents["tokenizer.json"].decode())
@@ -91,6 +99,7 @@ def _marked(contents: dict[str, bytes]) -> dict[str, bytes]:
         pair=f"{start} $A {delimiter} $B {extract}",
         special_tokens=[(name, made.token_to_id(name)) for name in names],
     )
-    settings = json.loads(contents[tokens.SETTINGS]) | {"pad_token": delimiter, "padding_side": "right"}
+    own = {"pad_token": delimiter, "padding_side": "right", "model_max_length": longest}
+    settings = json.loads(contents[tokens.SETTINGS]) | own
     found = {"tokenizer.json": made.to_str(), tokens.SETTINGS: json.dumps(settings, indent=2)}
     return {name: content.encode() for name, content in found.items()}

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from gptjax import config
 from gptjax.config import ConfigError, write_json
 from gptjax.data.errors import DataError
 from gptjax.interop import folder as folders
 from gptjax.interop import safe, shapes
 from gptjax.interop.fields import Fields, read_json
 from gptjax.interop.layout import Entry
-from gptjax.interop.tokens import FolderTokenizer
 from gptjax.objectives.lora import Lora, at
 from gptjax.train.state import path_of
 from gptjax.trained import Trained
@@ -65,15 +65,18 @@ def write(found: Trained, folder: Path, say: Callable[[str], None]) -> None:
             tensors |= {f"{PREFIX}{module}.lora_A.weight": a.T, f"{PREFIX}{module}.lora_B.weight": b.T}
             parts[module] = sum(pair is not None for pair in pairs)
     fan_in = any(not entry.transposed for entry in entries)
+    base = _base(found)
+    if base is None:
+        say(f"the base is {run.init}, which is no Hugging Face folder: export it too, and load the adapters onto that")
     with folders.fresh(folder) as making:
         safe.write_file(making / WEIGHTS, tensors)
-        write_json(making / CONFIG, _config(lora, parts, fan_in, _base(found), found.model.causal))
+        write_json(making / CONFIG, _config(lora, parts, fan_in, base, found.model.causal))
 
 
 def _base(found: Trained) -> str | None:
-    """The folder that the base came from, where it was one."""
-    tokenizer = found.run.tokenizer
-    return tokenizer.folder if isinstance(tokenizer, FolderTokenizer) else None
+    """The folder whose parameters the adapters were trained on; None where they were those of a run."""
+    init = found.run.init
+    return init if init is not None and config.foreign(Path(init) / folders.CONFIG) else None
 
 
 def _config(lora: Lora, parts: dict[str, int], fan_in: bool, base: str | None, causal: bool) -> dict[str, Any]:
@@ -173,6 +176,9 @@ def _patterns(fields: Fields, name: str) -> dict[str, Any]:
         [re.compile(pattern) for pattern in value]
     except re.error:
         raise fields.wrong(name, value, "holds no regular expressions") from None
+    # Somebody else's expressions: one that repeats a repetition may take for ever.
+    if any(mark in pattern for pattern in value for mark in "*+{"):
+        raise fields.wrong(name, value, "has names that repeat something; write each name out")
     return value
 
 
@@ -187,6 +193,8 @@ def put(adapter: Path, described: folders.Described, params: Params) -> Params:
     places = _places(described, leaves)
     with safe.opened(adapter, WEIGHTS) as weights:
         modules = {_module(adapter, name): None for name in sorted(weights.names)}
+        if not modules:
+            raise DataError(f"{adapter}: {WEIGHTS} holds no adapters")
         for module in modules:
             if module not in places:
                 raise DataError(f"{adapter}: there is no matrix {module} in a {described.shape.architecture}")

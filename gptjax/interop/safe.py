@@ -65,6 +65,8 @@ def opened(folder: Path, name: str = SINGLE) -> Iterator[Weights]:
         if single.is_file():
             handle = stack.enter_context(_open(single))
             yield Weights(folder, dict.fromkeys(handle.keys(), handle))
+        elif name != SINGLE:
+            raise DataError(f"{folder}: there is no {name}")
         elif index.is_file():
             yield Weights(folder, _sharded(index, stack))
         else:

@@ -2,9 +2,11 @@
 
 A template is given `messages`, `add_generation_prompt`, `bos_token` (empty: the tokenizer's own token stands before
 every example) and `eos_token`. It is somebody else's code, and runs in Jinja's sandbox: it can neither import nor
-change a thing. An answer is what it adds to all before it for a turn of the assistant, up to its `eos_token`.
+change a thing. An answer is what it adds to all before it for a turn of the assistant, up to its `eos_token`. Other
+marks that it writes, such as <|im_start|>, are text like any other: no tokenizer here reads special tokens in a text.
 """
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, NoReturn
@@ -39,8 +41,12 @@ def _refuse(message: str) -> NoReturn:
 @lru_cache(maxsize=16)
 def compiled(template: str) -> jinja2.Template:
     """The template, ready to run; raises `jinja2.TemplateSyntaxError`."""
-    sandbox = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    sandbox = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
     sandbox.globals["raise_exception"] = _refuse
+    # Jinja's own escapes for HTML, and templates are not written for that.
+    sandbox.filters["tojson"] = lambda value, **how: json.dumps(value, **({"ensure_ascii": False} | how))
     return sandbox.from_string(template)
 
 
@@ -50,6 +56,8 @@ def pieces(template: str, turns: Sequence[Turn], origin: str) -> list[Piece]:
     Raises `DataError` naming `origin` where the template refuses the chat, or where it cannot be told which of the text
     is an answer: a turn is written otherwise once another follows, or `eos_token` ends a turn that is none.
     """
+    if all(role != "assistant" for role, _ in turns):
+        raise DataError(f"{origin}: no turn of the chat is the assistant's, so there is no answer to learn")
     found, done, whole = [], "", _written(template, turns, False, origin)
     for number, (role, _) in enumerate(turns):
         if role != "assistant":
@@ -73,5 +81,5 @@ def _written(template: str, turns: Sequence[Turn], prompt: bool, origin: str) ->
         return compiled(template).render(
             messages=messages, add_generation_prompt=prompt, bos_token="", eos_token=END, tools=None, documents=None
         )
-    except (_Refused, jinja2.TemplateError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{origin}: the chat template fails: {error}") from None
+    except Exception as error:  # somebody else's code may fail in any way
+        raise DataError(f"{origin}: the chat template fails: {error or type(error).__name__}") from None

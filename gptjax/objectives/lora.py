@@ -6,7 +6,8 @@ B starts at zero, so the first logits are exactly the base's. The sum is made be
 model knows of adapters, and whatever is stacked before a kernel's last two axes (layers, gates) has adapters of its
 own. Of every matrix a micro-batch costs one product of A and B besides, two more going back, and the whole matrix's
 gradient still exists for a moment; what is saved is the optimizer's state and the averages, which are the adapters'
-alone. (Hu et al., arXiv 2106.09685, equation 3.)
+alone. Under bfloat16 the sum is rounded to W's own grid, so that a step does not see changes below a 256th of an entry;
+evaluation sums in float32 first. (Hu et al., arXiv 2106.09685, equation 3.)
 
 Parameters: adapter/PATH/{A,B}/kernel beside the model's, PATH being that of the adapted kernel.
 """
@@ -42,7 +43,7 @@ class Lora(ObjectiveConfig):
     alpha: float = 16.0
     """The product of the two is multiplied by alpha / rank."""
     dropout: float = 0.0
-    """Share of a matrix's inputs that its adapter does not see in an update, the same for all tokens."""
+    """Share of a matrix's inputs that its adapter does not see in a micro-batch, the same for all tokens."""
     targets: tuple[str, ...] = ("attn/(q|v)",)
     """Layers whose kernels are adapted: ends of their paths, as regular expressions (attn/o, mlp/.*, layer_0/input)."""
     whole: tuple[str, ...] = ()

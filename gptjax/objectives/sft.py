@@ -37,7 +37,8 @@ class SFT(ObjectiveConfig):
     turn_end: str = "\n\n"
     """Text after each chat turn but an assistant's, which ends in the end-of-text token."""
     template: str | None = None
-    """Chat template in Jinja, as tokenizer_config.json has one, that writes the turns instead; it runs in a sandbox."""
+    """Chat template in Jinja, as tokenizer_config.json has one, that writes the turns instead; it runs in a sandbox.
+    Of its special tokens eos_token alone becomes a token; others are tokenized as the text that they are."""
     too_long: Literal["skip", "truncate", "refuse"] = "skip"
     """Examples longer than a row are left out, cut at their end, or an error; the first two are counted and printed."""
     tile_tokens: TileTokens = "auto"

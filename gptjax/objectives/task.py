@@ -93,9 +93,7 @@ class Task(ObjectiveConfig):
 
     def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
         """One row an example, `TaskBatch`; rows are as long as the longest example, at most `context`."""
-        limit = context // 2 - 2
-        if self.segment_tokens is not None:  # texts, and a special before, between and after them
-            limit = min((context - 1) // self.TEXTS - 1, self.segment_tokens)
+        limit = self.longest(context)
         self.require(limit > 0, f"context={context} leaves no room for a text; a task needs 6 tokens at least")
         found = self._read(data)
         names = [corpus.source for corpus in data.corpora] + [data.validation or "held out"]
@@ -112,6 +110,13 @@ class Task(ObjectiveConfig):
         weights = tuple(corpus.weight for corpus in data.corpora)
         held_out = rows[count] if len(rows) > count else None
         return Sources(tuple(rows[:count]), weights, held_out, None, found.identity, tuple(notes))
+
+    def longest(self, context: int) -> int:
+        """Tokens that a text is cut to."""
+        if self.segment_tokens is None:
+            return context // 2 - 2
+        # Texts, and a special before, between and after them.
+        return min((context - 1) // self.TEXTS - 1, self.segment_tokens)
 
     def _read(self, data: Data) -> examples.Split[Example]:
         return examples.read(data, lambda record, origin: [self.example(record, origin)], self.columns)

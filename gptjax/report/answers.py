@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from gptjax.evals.bootstrap import LEVEL, Measured
 from gptjax.report.headline import number
@@ -12,7 +13,7 @@ from gptjax.report.headline import number
 def to_terminal(task: str, examples: int, measures: Mapping[str, Measured], definitions: Mapping[str, str]) -> Table:
     """A row for each measure: its value, its interval, and in words what it is."""
     title, interval = f"{task}, {examples:,} examples", f"{LEVEL:g}% interval"
-    table = Table("measure", "value", interval, "what it is", title=title, title_justify="left")
+    table = Table("measure", "value", interval, "what it is", title=Text(title), title_justify="left")
     for name, one in measures.items():
         between = "–" if one.low is None or one.high is None else f"{number(one.low)} to {number(one.high)}"
         table.add_row(name, number(one.value), between, definitions[name])
@@ -27,5 +28,5 @@ def of_harness(found: Mapping[str, Any]) -> Table:
         for name, one in ((name, one) for name, one in task.items() if name not in ("task", "examples")):
             error = "–" if one["stderr"] is None else f"± {number(one['stderr'])}"
             examples = "–" if task["examples"] is None else f"{task['examples']:,}"  # a group has none of its own
-            table.add_row(task["task"], examples, name, number(one["value"]), error)
+            table.add_row(Text(task["task"]), examples, name, number(one["value"]), error)
     return table

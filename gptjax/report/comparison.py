@@ -70,7 +70,7 @@ def terminal(readers: tuple[Reader, Reader], found: Comparison, notes: Sequence[
     whole = Breakdown(f"{a} (A) and {b} (B)", caption, [found.whole])
     tables = []
     for title, about, parts in (whole, *found.breakdowns):
-        table = Table(title=title, caption=about, title_justify="left", caption_justify="left")
+        table = Table(title=Text(title), caption=Text(about), title_justify="left", caption_justify="left")
         table.add_column("")
         for name in (f"{unit}s", "A", "B", f"B - A, nats a {unit} [95%]"):
             table.add_column(name, justify="right")

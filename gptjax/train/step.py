@@ -46,9 +46,8 @@ def make_step(run: Run, loss: Loss, optimizer: optax.GradientTransformation, lay
     sum / count over the whole batch, however its weights fall on the micro-batches; nothing counted gives no gradient.
     Where the loss, the gradient's norm or that of the new parameters is not finite, parameters, optimizer state and
     average stay as they were, and so does the carry; the step still advances, to the next batch. Of frozen parameters
-    no gradient is computed. metrics: loss_nats and
-    the objective's own means, tokens (counted targets), grad_norm (before clipping), skipped (so far) and
-    skipped_in_a_row, all scalars; a mean over nothing is 0.
+    no gradient is computed. metrics: loss_nats and the objective's own means, tokens (counted targets), grad_norm
+    (before clipping), skipped (so far) and skipped_in_a_row, all scalars; a mean over nothing is 0.
     """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:

@@ -40,6 +40,8 @@ def ask(asked: Eval) -> None:
         ask_harness(asked, own)
         return
     refuse_harness_options(asked, ("include_path", "num_fewshot"))
+    if asked.results is not None and not asked.results.absolute().parent.is_dir():
+        raise ConfigError(f"--results {asked.results}: there is no folder {asked.results.parent}")
     found = exam.asked(asked.run, [arguments.task(name) for name in own], asked.data, asked.limit, say)
     if asked.results is not None:
         found.write(asked.results)

@@ -136,9 +136,9 @@ class Compare:
     """Two checkpoints on one text: where they differ, how much, and how sure that is."""
 
     run_a: tyro.conf.Positional[Path]
-    """Run folder A, or one checkpoint in it."""
+    """Run folder A, one checkpoint in it, or a Hugging Face folder."""
     run_b: tyro.conf.Positional[Path]
-    """Run folder B; differences are B's nats minus A's."""
+    """Run folder B, likewise; differences are B's nats minus A's."""
     data: str
     """The text to compare on, all of it."""
     stride: int | None = None
@@ -158,7 +158,7 @@ class Inspect:
     """Look inside a checkpoint: where attention looks, what each layer would predict, which tokens are alike."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder, or one checkpoint in it."""
+    """Run folder, one checkpoint in it, or a Hugging Face folder."""
     text: str
     """A short text to read; what lies beyond the model's context is left out, and said."""
     out: Path | None = None

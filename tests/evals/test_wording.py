@@ -14,7 +14,10 @@ def test_fields_lose_the_spaces_around_them_and_may_be_nested():
     assert wording.worded("Question: {question[stem]}\n{number} {many[0]} {{}}", RECORD) == "Question: Why?\n2 x {}"
 
 
-@pytest.mark.parametrize("template", ["{sentance}", "{question[stam]}", "{many[3]}", "{question}", "{many}"])
+@pytest.mark.parametrize(
+    "template",
+    ["{sentance}", "{question[stam]}", "{many[3]}", "{question}", "{many}", "{question.stem}", "{sentence:d}"],
+)
 def test_a_field_that_is_not_there_or_no_text_names_line_and_fields(template):
     with pytest.raises(DataError, match=r"^f\.jsonl:3: .*fields are sentence, question, number, many$"):
         wording.worded(template, RECORD)

@@ -83,6 +83,8 @@ def test_the_written_tokenizer_puts_the_marks_where_the_task_does(tmp_path):
     rows, marks = batch(found), task_text.specials(found.tokenizer)
     for text, tokens_WT, lengths_W in zip(TEXTS, rows.tokens, rows.lengths, strict=True):
         assert made_of.encode(text).ids == tokens_WT[0, : lengths_W[0]].tolist()
+    longest = json.loads((tmp_path / "out/tokenizer_config.json").read_text())["model_max_length"]
+    assert longest == found.run.objective.longest(found.model.context) + 2  # where the task cuts, with its marks
     first, second = (found.tokenizer.encode(text) for text in TEXTS[:2])
     assert made_of.encode(*TEXTS[:2]).ids == task_text.entailment((first, second), marks)[0].tolist()
 

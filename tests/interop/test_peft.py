@@ -169,6 +169,7 @@ REFUSED = [
     {"something_new": 3},
     {"r": "3"},
     {"rank_pattern": {"(": 3}},
+    {"rank_pattern": {"((.)+)+!": 3}},
     {"alpha_pattern": {"c_attn": "3"}},
 ]
 
@@ -185,6 +186,7 @@ def test_what_other_adapters_are_is_refused_by_its_field(golden, changes):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (lambda t, n: t.clear(), "adapter_model.safetensors holds no adapters"),
         (lambda t, n: t.pop(n), "lora_A.weight is missing"),
         (lambda t, n: t.update({n: t[n][:2]}), r"lora_A.weight is \[2, 8\], and not \[3, 8\]"),
         (lambda t, n: t.update({"base_model.model.score.weight": t[n]}), "score.weight is no low-rank adapter"),

@@ -62,7 +62,8 @@ def test_a_record_of_any_form_goes_through_the_template():
     ("template", "message"),
     [
         ("{{ raise_exception('roles must alternate') }}", "file:3: the chat template fails: roles must alternate"),
-        ("{{ messages[99].content }}", "file:3: the chat template fails"),
+        ("{{ messages[99].content.x }}", "file:3: the chat template fails"),
+        ("{{ 1 // 0 }}", "file:3: the chat template fails: integer division"),
         ("{% for m in messages %}{{ m.content }}{% endfor %}{{ messages|length }}", "writes turn 3 otherwise"),
         ("{% for m in messages %}{{ m.content + eos_token }}{% endfor %}", "ends a turn that is no answer"),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "the chat template fails: access to attribute"),
@@ -73,6 +74,17 @@ def test_a_record_of_any_form_goes_through_the_template():
 def test_a_template_that_fails_or_would_do_harm_is_refused_with_its_line(template, message):
     with pytest.raises(DataError, match=message):
         pieces(template, TURNS, "file:3")
+
+
+def test_templates_that_transformers_takes_are_taken():
+    loose = "{% for m in messages %}{% if not m.tool_calls %}{{ m.content | tojson }}{% endif %}{% endfor %}"
+    found = pieces(loose, [("user", "a<b> 'é'"), ("assistant", "c")], "here")
+    assert [piece.text for piece in found] == ["\"a<b> 'é'\"", '"c"']
+
+
+def test_a_chat_without_an_answer_is_refused():
+    with pytest.raises(DataError, match="file:3: no turn of the chat is the assistant's"):
+        pieces(CHATML, TURNS[:2], "file:3")
 
 
 def test_what_is_no_template_is_refused_at_birth():
