@@ -12,19 +12,16 @@ Before anything is timed every example must have the same loss packed and padded
 first updates.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from interleaved import medians
+from interleaved import medians, one_case
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch_gpt import TorchGPT, causal, load
 
@@ -254,18 +251,5 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str]) -> None:
-    """Measure, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", choices=CASES)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write the results to this file")
-    asked = parser.parse_args(argv)
-    found = measure(asked.case, asked.rounds)
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(found, indent=2) + "\n")
-    print(table(found))
-
-
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: main(sys.argv[1:])))
+    sys.exit(guarded(lambda: one_case(str(__doc__), CASES, measure, table, rounds=5)))

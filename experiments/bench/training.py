@@ -11,18 +11,15 @@ what else the machine does hits all alike; the table has medians and the ratio p
 conventions (6 N + 12 L T D a token, and its causal half).
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 import torch
-from interleaved import medians
+from interleaved import medians, one_case
 from torch_gpt import TorchGPT, load
 
 from gptjax.cli import guarded
@@ -177,18 +174,5 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str]) -> None:
-    """Measure, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", choices=CASES)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="also write the results to this file")
-    asked = parser.parse_args(argv)
-    found = measure(asked.case, asked.rounds)
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(found, indent=2) + "\n")
-    print(table(found))
-
-
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: main(sys.argv[1:])))
+    sys.exit(guarded(lambda: one_case(str(__doc__), CASES, measure, table, rounds=7)))
