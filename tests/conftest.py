@@ -1,7 +1,8 @@
-"""What tests share: real processes of gptjax, and a text to train on."""
+"""What tests share: a text to train on, and how programs are compiled, here and in the processes that tests start."""
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -13,6 +14,21 @@ if not any(Path(node).exists() for node in ("/dev/nvidia0", "/dev/accel0", "/dev
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
+def settle(name: str, value: str | int) -> None:
+    """Set an option of JAX, here and in processes that are started later."""
+    os.environ[name.upper()] = str(value)
+    jax.config.update(name, value)
+
+
+# Tests' programs run for less time than they compile: XLA is to leave them as they are, and no process is to compile
+# what another has compiled.
+settle("jax_disable_most_optimizations", True)
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    COMPILED = tempfile.TemporaryDirectory(prefix="gptjax-compiled-")
+    settle("jax_compilation_cache_dir", COMPILED.name)
+    settle("jax_persistent_cache_min_compile_time_secs", 0)
+
+
 @pytest.fixture(scope="session")
 def text(tmp_path_factory) -> Path:
     """A text file of a few kilobytes."""
@@ -22,8 +38,10 @@ def text(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unoptimised():
-    """For tests whose programs run for less time than they compile: XLA leaves them as they are."""
-    jax.config.update("jax_disable_most_optimizations", True)
+def optimised():
+    """For claims about the programs that users run: XLA does all it can."""
+    settle("jax_disable_most_optimizations", False)
+    jax.clear_caches()
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    settle("jax_disable_most_optimizations", True)
+    jax.clear_caches()

@@ -14,8 +14,6 @@ from gptjax.interop import folder as folders
 from gptjax.objectives.lora import Lora
 from gptjax.objectives.tasks import Classification
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 def quiet(line):
     pass
@@ -100,8 +98,7 @@ def test_a_resumed_run_of_adapters_ends_bit_for_bit_as_the_uninterrupted(places)
         np.testing.assert_array_equal(first[path], second[path], err_msg=path)
 
 
-def test_devices_that_share_a_run_of_adapters_learn_the_same(places, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as here
+def test_devices_that_share_a_run_of_adapters_learn_the_same(places):
     words = command(places, "sharded", "--mesh.fsdp", "2", "--mesh.tensor", "2")
     _, said = finished(gptjax(*words, devices=4))
     assert "no sharding rule names it" not in said  # adapters are copied to every device, as a rule says

@@ -22,11 +22,6 @@ TINY = GPT(layers=1, width=8, heads=2, mlp_width=8, context=16)
 EVALUATION = Evaluation(rows=8)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick(unoptimised):
-    """The programs run once."""
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Texts, a cache, and runs: a, b (other parameters), c (characters), w (words), n (counted), r (recurrent)."""

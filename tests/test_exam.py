@@ -18,8 +18,6 @@ from gptjax.evals.lastword import LastWord
 from gptjax.evals.sweep import Evaluator
 from gptjax.train import checkpoint
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 TASKS = """
 from gptjax.evals.choices import MinimalPairs
 from gptjax.evals.lastword import LastWord

@@ -27,11 +27,6 @@ N = len(TEXT.encode())
 TINY = GPT(layers=1, width=8, heads=2, mlp_width=8, context=24, norm="rms", positions="rotary", kv_heads=1)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick(unoptimised):
-    """The programs run once."""
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inspect")

@@ -13,11 +13,6 @@ from gptjax.models.recurrent import Recurrent
 NETWORK = Recurrent(cell="tanh", layers=1, width=8, embed_width=8, context=8)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick(unoptimised):
-    """The programs run once."""
-
-
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")

@@ -56,6 +56,7 @@ def _block(config: Bert, kernel: Any) -> Block:
     )
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def init(config: Bert, padded_vocab_size: int, key: Key) -> Params:
     """Float32 parameters; see `gptjax.models.bert` for their names and shapes."""
     D, keys = config.width, jax.random.split(key, 7)

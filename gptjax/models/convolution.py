@@ -138,6 +138,7 @@ def _nothing(config: Convolution, rows: int, dtype: Any) -> tuple[tuple[jax.Arra
     return inputs, jnp.full((rows, max(past)), history.NOTHING, jnp.int32)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def init(config: Convolution, padded_vocab_size: int, key: Key) -> Params:
     """Float32 parameters; see the head of this file for their names and shapes."""
     ends_key, *keys = jax.random.split(key, config.layers + 1)

@@ -71,6 +71,7 @@ def _nothing_before(config: GPT, rows: int, dtype: Any) -> tuple[jax.Array, jax.
     return zeros_BJD, zeros_BJD
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def init(config: GPT, padded_vocab_size: int, key: Key) -> Params:
     """Float32 parameters; see `gptjax.models.gpt` for their names and shapes."""
     tokens_key, positions_key, blocks_key, head_key = jax.random.split(key, 4)

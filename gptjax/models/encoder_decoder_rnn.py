@@ -164,6 +164,7 @@ class Decoder(nn.Module):
         return look
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def init(config: RecurrentTranslator, padded_vocab_size: int, key: Key) -> Params:
     """Float32 parameters; see the head of this file for their names."""
     embed_key, encoder_key, decoder_key = jax.random.split(key, 3)

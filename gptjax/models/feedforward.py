@@ -101,6 +101,7 @@ def _layers(config: FeedForward) -> list[tuple[str, Linear, int]]:
     return found
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def init(config: FeedForward, padded_vocab_size: int, key: Key) -> Params:
     """Float32 parameters; see the head of this file for their names and shapes."""
     ends_key, *keys = jax.random.split(key, config.layers + 2)

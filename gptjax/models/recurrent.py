@@ -113,6 +113,7 @@ def _rest(config: Recurrent, rows: int) -> tuple[State, ...]:
     return tuple(at_rest(config, width, rows) for width in config.widths())
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def init(config: Recurrent, padded_vocab_size: int, key: Key) -> Params:
     """Float32 parameters; see the head of this file for their names and shapes."""
     ends_key, *keys = jax.random.split(key, config.layers + 1)

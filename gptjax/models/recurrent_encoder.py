@@ -56,6 +56,7 @@ def _refuse(*args: Any, **kwargs: Any) -> Any:
     )
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def init(config: BidirectionalRecurrent, padded_vocab_size: int, key: Key) -> Params:
     """Float32 parameters; see the head of this file for their names and shapes."""
     ends_key, *keys = jax.random.split(key, config.layers + 1)

@@ -62,6 +62,7 @@ def parts(config: TransformerTranslator, place: Place | None) -> Parts:
     )
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def init(config: TransformerTranslator, padded_vocab_size: int, key: Key) -> Params:
     """Float32 parameters; see `gptjax.models.encoder_decoder_transformer` for their names."""
     made, x_BTD, visible = parts(config, None), jnp.zeros((1, 1, config.width)), Visible()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 PROGRAM = Path(__file__).with_name("compile_program.py")
 NEEDS = {"cpu": (), "v5e": ("libtpu",), "h200": ("jax_plugins.xla_cuda13", "nvidia.cu13")}
 

@@ -10,6 +10,8 @@ from gptjax.attention import Visible, attend, blockwise
 from gptjax.attention.dropout import drop
 from gptjax.attention.meetings import Grid, by_index
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 B, N, H = 2, 4, 8
 KERNELS = ["dense", "blockwise"]
 SEGMENTS = np.stack([np.repeat([1, 2, 3, 0], [5, 14, 15, 3]), np.repeat([1, 2], [30, 7])]).astype(np.int32)

@@ -10,6 +10,8 @@ from attention.reference import KERNELS, compiled_here, operands, reference, val
 from gptjax.attention import Visible, blockwise, pallas, splash
 from gptjax.attention.pallas import Tile, Tiles
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 T, S = 200, 136
 F32, BF16 = jnp.float32, jnp.bfloat16
 DOCUMENTS = np.stack([np.repeat([1, 2, 3, 0], [31, 70, 79, 20]), np.repeat([1, 2], [150, 50])]).astype(np.int32)

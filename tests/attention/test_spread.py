@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 PROGRAM = Path(__file__).with_name("spread_program.py")
 
 

@@ -19,7 +19,6 @@ from gptjax.models.recurrent import Recurrent
 V, BOS, EOS, MAX = 4, 0, 3, 3
 EVERYTHING = V**MAX
 WHOLE_NT = np.array(list(itertools.product(range(V), repeat=MAX)), np.int32)
-pytestmark = pytest.mark.usefixtures("unoptimised")
 TRANSLATORS = {
     "recurrent": RecurrentTranslator(width=12, context=6),
     "transformer": TransformerTranslator(layers=1, width=12, heads=2, mlp_width=16, context=6),

@@ -1,5 +1,6 @@
 """Sampling draws from the model's distribution, as its decoding says, and the cache changes nothing."""
 
+import functools
 import itertools
 
 import jax
@@ -57,7 +58,12 @@ SIZES = {"width": 16, "mlp_width": 32, "context": CONTEXT, "init_std": 0.3}
 MODERN = GPT(2, heads=4, kv_heads=2, positions="rotary", norm="rms", mlp="swiglu", window=5, tied=False, **SIZES)
 CLASSIC = GPT(1, heads=2, norm_place="post", **SIZES)
 MODELS = {"recurrent": make_recurrent(), "classic": CLASSIC.build(V, V), "modern": MODERN.build(V, 16)}
-PARAMS = {name: model.init(jax.random.key(5)) for name, model in MODELS.items()}
+
+
+@functools.cache
+def made(name):
+    """Made when a test first asks, not when tests are collected."""
+    return MODELS[name].init(jax.random.key(5))
 
 
 SAMPLED, GREEDY, TOKENS = Decoding(0.8, top_k=5, top_p=0.9), Decoding(temperature=0.0), 20
@@ -73,7 +79,7 @@ def uncached(name, row, decoding, eos_id=None):
         if len(tokens) - start > CONTEXT:
             start = len(tokens) - CONTEXT // 2
         seen = tokens[start:] + [0] * (CONTEXT - len(tokens) + start)
-        logits_V = apply(MODELS[name], PARAMS[name], np.array([seen], np.int32))[0, len(tokens) - start - 1]
+        logits_V = apply(MODELS[name], made(name), np.array([seen], np.int32))[0, len(tokens) - start - 1]
         token = int(draw(jnp.tile(logits_V, (4, 1)), jax.random.fold_in(KEY, step), decoding)[row])
         if token == eos_id:
             break
@@ -82,7 +88,7 @@ def uncached(name, row, decoding, eos_id=None):
 
 
 def cached(name, decoding=SAMPLED, prompts=PROMPTS, key=KEY, eos_id=None):
-    return generate(MODELS[name], PARAMS[name], prompts, TOKENS, decoding, key, eos_id)
+    return generate(MODELS[name], made(name), prompts, TOKENS, decoding, key, eos_id)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +195,7 @@ def test_a_decoding_that_makes_no_sense_is_refused(fields, message):
 
 
 def test_prompts_that_cannot_be_read_are_refused():
-    model, params = MODELS["recurrent"], PARAMS["recurrent"]
+    model, params = MODELS["recurrent"], made("recurrent")
     with pytest.raises(DataError, match="prompt 1 has no tokens"):
         generate(model, params, [PROMPTS[0], np.zeros(0, np.int32)], 5, Decoding(), KEY)
     with pytest.raises(DataError, match="prompt 0 has id 11, not below the model's vocabulary of 11"):
@@ -199,6 +205,6 @@ def test_prompts_that_cannot_be_read_are_refused():
 
 
 def test_damaged_parameters_are_refused_and_not_sampled():
-    broken = jax.tree.map(lambda x: x * jnp.nan, PARAMS["recurrent"])
+    broken = jax.tree.map(lambda x: x * jnp.nan, made("recurrent"))
     with pytest.raises(FloatingPointError, match="not numbers"):
         generate(MODELS["recurrent"], broken, PROMPTS, 5, Decoding(temperature=0.0), KEY)

@@ -19,7 +19,6 @@ from gptjax.objectives.tasks import Classification, Entailment, Similarity
 from gptjax.types import Place
 
 TEXTS = ["a b", "it is no more.", "so", "x y z"]
-pytestmark = pytest.mark.usefixtures("unoptimised")
 
 
 def quiet(line):

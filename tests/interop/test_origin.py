@@ -20,8 +20,6 @@ from gptjax.interop import origin, safe
 from gptjax.interop.adopt import adopt
 from gptjax.types import Place
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 def quiet(line):
     pass

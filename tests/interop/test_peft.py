@@ -26,7 +26,6 @@ LAYERS = {
     "llama": ("attn/.", "mlp/gate"),
     "bert": ("attn/(q|o)", "mlp/.*"),
 }
-pytestmark = pytest.mark.usefixtures("unoptimised")
 
 
 def quiet(line):

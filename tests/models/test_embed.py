@@ -7,6 +7,8 @@ import pytest
 
 from gptjax.models.embed import look_up, merged
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 V, B, T, D = 50, 4, 70, 6
 RANDOM = np.random.default_rng(0)
 ZIPF_BT = np.minimum(RANDOM.zipf(1.3, (B, T)) - 1, V - 1).astype(np.int32)

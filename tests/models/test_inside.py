@@ -12,11 +12,6 @@ from gptjax.models.recurrent import Recurrent
 V, PADDED = 53, 64
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick(unoptimised):
-    """The programs run once."""
-
-
 FOUND: dict = {}
 
 

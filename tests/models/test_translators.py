@@ -22,7 +22,6 @@ KINDS = {
     "scaled_product": replace(RECURRENT, attention="scaled_product"),
     "transformer": TransformerTranslator(layers=2, width=16, heads=2, mlp_width=24, context=12),
 }
-pytestmark = pytest.mark.usefixtures("unoptimised")
 random = np.random.default_rng(0)
 SOURCE_BS = random.integers(0, V, (3, 9)).astype(np.int32)
 LENGTHS_B = np.array([9, 4, 1], np.int32)

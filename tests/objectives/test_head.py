@@ -12,6 +12,8 @@ from gptjax.models.gpt import GPT
 from gptjax.objectives.head import weighted_nats
 from gptjax.objectives.loss import PLAIN, Regular
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 V, PADDED, B, T, D = 53, 64, 3, 10, 16
 EVERYTHING = Regular(z_loss=0.1, label_smoothing=0.2)
 TILES = ("auto", "all", 1, 9, 12)

@@ -23,8 +23,6 @@ V = 24
 SMALL = GPT(layers=2, width=16, heads=4, kv_heads=2, mlp_width=24, context=8, attention="dense", dropout=0.1)
 LORA = Lora(of=Causal(), rank=3, alpha=12.0, targets=("attn/(q|v|o)", "mlp/.*"))
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 @cache
 def built(lora=LORA, model=SMALL):

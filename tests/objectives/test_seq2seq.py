@@ -22,7 +22,6 @@ from gptjax.objectives.seq2seq import Seq2Seq, to_batch
 ENDS = Bytes(bos=True).build(lambda: iter(()))
 SMALL = RecurrentTranslator(width=16, context=8)
 TRANSFORMER = TransformerTranslator(layers=1, width=32, heads=2, mlp_width=64, context=8)
-pytestmark = pytest.mark.usefixtures("unoptimised")
 BATCH = to_batch(rows_of(np.random.default_rng(0), 5))
 
 

@@ -15,6 +15,8 @@ from gptjax.plan.flops import Flops
 from gptjax.plan.program import Collective, Traffic
 from gptjax.train.optim import SGD
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 SMALL = f"{TARGETS}:small"
 PRETRAIN = TARGETS.parents[1] / "experiments" / "pretrain.py"
 

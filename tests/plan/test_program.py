@@ -9,6 +9,8 @@ import pytest
 
 from gptjax.plan.program import Collective, Program, Traffic
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 PROGRAM = """
 import json, sys
 import jax, jax.numpy as jnp

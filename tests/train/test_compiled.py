@@ -16,6 +16,8 @@ from gptjax.train.state import init_state, path_of
 from gptjax.train.step import make_step
 from gptjax.types import Batch
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 ROWS, CONTEXT, VOCAB = 4, 8, 24
 
 

@@ -9,6 +9,8 @@ from gptjax.models.gpt import GPT
 from gptjax.train.muon import _iterated, _through_gram, orthogonalised
 from gptjax.train.optim import Muon, roles
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 RANDOM = np.random.default_rng(0)
 
 
