@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint live clean
 
 demo: .venv/.demo
 	$(BIN)/python experiments/demo.py --out runs/demo
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Exports, adapters and scores beside transformers, PEFT and the lm-evaluation-harness themselves (3 GB of libraries).
+live: .venv/.live
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/interop tests/evals/test_harness.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -26,6 +30,10 @@ lint: .venv/.dev
 .venv/.dev: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ .venv/.demo
+
+.venv/.live: .venv/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,live]'
+	@touch $@
 
 clean:
 	rm -rf .venv runs
