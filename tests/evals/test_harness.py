@@ -3,7 +3,6 @@
 import json
 import os
 
-import jax
 import numpy as np
 import pytest
 
@@ -157,13 +156,19 @@ def test_greedy_texts_are_the_same_up_to_the_stop_string(both):
     assert ours != whole
 
 
-def test_drawn_texts_repeat_by_seed_and_unknown_settings_are_refused(both):
-    ours = both[0]
+def test_drawn_texts_repeat_by_seed_and_no_call_repeats_another_and_unknown_settings_are_refused(both):
     asked = [("the cat", {"do_sample": True, "temperature": 1.0, "max_gen_toks": 10})]
-    one, again = (ours.generate_until(instances("generate_until", asked)) for _ in range(2))
-    assert one == again
-    ours.key = jax.random.key(1)
-    assert ours.generate_until(instances("generate_until", asked)) != one
+
+    def drawn(seed):
+        found = both[0]
+        fresh = type(found)(found.model, found.params, found.codec, tokens=512, seed=seed)
+        return [fresh.generate_until(instances("generate_until", asked)) for _ in range(2)]
+
+    one, next_call = drawn(0)
+    assert drawn(0) == [one, next_call]
+    assert next_call != one
+    assert drawn(1)[0] != one
+    ours = both[0]
     strange = [("the cat", {"repetition_penalty": 1.2})]
     with pytest.raises(ConfigError, match="repetition_penalty is not known"):
         ours.generate_until(instances("generate_until", strange))
