@@ -1,9 +1,10 @@
 """Tokens that are single bytes, or single characters."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class ByteCodec:
     bos = None
     eos = None
     unknown = None
+    specials: ClassVar[Mapping[str, int]] = {}
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """The bytes of each text."""
@@ -51,6 +53,7 @@ class CharacterCodec:
     bos = None
     eos = None
     unknown = None
+    specials: ClassVar[Mapping[str, int]] = {}
 
     @classmethod
     def learn(cls, texts: Iterable[str]) -> "CharacterCodec":

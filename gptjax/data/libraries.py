@@ -41,6 +41,14 @@ class LibraryCodec:
         token = getattr(self.library.model, "unk_token", None)
         return None if token is None else self.library.token_to_id(token)
 
+    @cached_property
+    def specials(self) -> dict[str, int]:
+        """The tokens that are set apart from text."""
+        if self.kind == "gpt2":
+            return {} if self.eos is None else {END_OF_TEXT: self.eos}
+        added = self.library.get_added_tokens_decoder().items()
+        return {token.content: id for id, token in added if token.special}
+
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """The tokens of each text, on all cores."""
         parts = [cuts.cut(text, CUT_CHARACTERS) if self.kind == "gpt2" else [text] for text in texts]

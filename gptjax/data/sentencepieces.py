@@ -64,6 +64,12 @@ class SentencePieceCodec:
         """The unknown piece; a model trained here spells everything in bytes and never needs it."""
         return None if self.lossless else self.processor.unk_id()
 
+    @property
+    def specials(self) -> dict[str, int]:
+        """Its control symbols."""
+        ids = filter(self.processor.is_control, range(self.size))
+        return {self.processor.id_to_piece(id): id for id in ids}
+
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """The pieces of each text, on all cores."""
         if not self.lossless:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,10 @@ class Codec(Protocol):
     @property
     def unknown(self) -> int | None:
         """Its own id of what it cannot spell; None where it spells all text or refuses it."""
+
+    @property
+    def specials(self) -> Mapping[str, int]:
+        """The ids that no text becomes, by what is written for them."""
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """int32 ids of each text."""
@@ -86,6 +91,11 @@ class Tokenizer:
     def unknown_id(self) -> int | None:
         """The id that stands for whatever the vocabulary cannot spell; None where it spells all text or refuses it."""
         return self.codec.unknown
+
+    @property
+    def specials(self) -> Mapping[str, int]:
+        """The codec's ids that no text becomes (an end of text, a turn's beginning), by what is written for them."""
+        return self.codec.specials
 
     @cached_property
     def vocab_size(self) -> int:

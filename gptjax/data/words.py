@@ -2,9 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class WordCodec:
     bos = None
     eos = None
     unknown = 0
+    specials: ClassVar[Mapping[str, int]] = {}
 
     @property
     def size(self) -> int:

@@ -2,13 +2,16 @@
 
 A template is given `messages`, `add_generation_prompt`, `bos_token` (empty: the tokenizer's own token stands before
 every example) and `eos_token`. It is somebody else's code, and runs in Jinja's sandbox: it can neither import nor
-change a thing. An answer is what it adds to all before it for a turn of the assistant, up to its `eos_token`. Other
-marks that it writes, such as <|im_start|>, are text like any other: no tokenizer here reads special tokens in a text.
+change a thing. An answer is what it adds to all before it for a turn of the assistant, up to its `eos_token`.
+
+What it writes that the tokenizer has a token for, such as <|im_start|>, becomes that token. The same in what somebody
+says stays text: a turn cannot end itself and begin another.
 """
 
 import json
-from collections.abc import Sequence
-from functools import lru_cache
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple, NoReturn
 
 import jinja2
@@ -20,6 +23,8 @@ Turn = tuple[str, str]
 """(role, content)."""
 END = "\0end of text\0"
 """What stands for the end-of-text token while a template runs."""
+TEXT = "\0text\0"
+"""Stands within what would become a token and is to stay text."""
 
 
 class Piece(NamedTuple):
@@ -28,6 +33,15 @@ class Piece(NamedTuple):
     text: str
     answer: bool
     """Trained on, and followed by the end-of-text token."""
+    templated: bool = False
+    """Written by a template: `parts` tells tokens and text apart."""
+
+    def parts(self, specials: Iterable[str]) -> list[str]:
+        """The text, divided into what is written for a token (at odd places) and what stands between, maybe nothing."""
+        if not self.templated:
+            return [self.text]
+        marks = sorted([END, *specials], key=len, reverse=True)
+        return [part.replace(TEXT, "") for part in re.split(f"({'|'.join(map(re.escape, marks))})", self.text)]
 
 
 class _Refused(Exception):
@@ -50,36 +64,47 @@ def compiled(template: str) -> jinja2.Template:
     return sandbox.from_string(template)
 
 
-def pieces(template: str, turns: Sequence[Turn], origin: str) -> list[Piece]:
+def pieces(
+    template: str, turns: Sequence[Turn], origin: str, specials: Iterable[str] = (), eos: str | None = None
+) -> list[Piece]:
     """The chat in pieces; every turn of the assistant is an answer.
 
-    Raises `DataError` naming `origin` where the template refuses the chat, or where it cannot be told which of the text
-    is an answer: a turn is written otherwise once another follows, or `eos_token` ends a turn that is none.
+    `specials` are what is written for the tokenizer's tokens, `eos` the one of them that ends a text. Raises
+    `DataError` naming `origin` where the template refuses the chat, or where it cannot be told which of the text is an
+    answer: a turn is written otherwise once another follows.
     """
     if all(role != "assistant" for role, _ in turns):
         raise DataError(f"{origin}: no turn of the chat is the assistant's, so there is no answer to learn")
-    found, done, whole = [], "", _written(template, turns, False, origin)
+    turns = [(role, _as_text(content, specials)) for role, content in turns]
+    write = partial(_written, template, origin, eos)
+    found, done, whole = [], "", write(turns, False)
     for number, (role, _) in enumerate(turns):
         if role != "assistant":
             continue
-        before = _written(template, turns[:number], True, origin)
-        after = _written(template, turns[: number + 1], False, origin)
+        before, after = write(turns[:number], True), write(turns[: number + 1], False)
         if not (before.startswith(done) and after.startswith(before) and whole.startswith(after)):
             raise DataError(f"{origin}: the chat template writes turn {number + 1} otherwise where others follow it")
         answer = after[len(before) :].partition(END)[0]
-        found += [Piece(before[len(done) :], False), Piece(answer, True)]
+        found += [Piece(before[len(done) :], False, True), Piece(answer, True, True)]
         # The end-of-text token that the template writes is the one behind every answer.
         done = after[: len(before) + len(answer)] + (END if after[len(before) + len(answer) :].startswith(END) else "")
-    if any(END in piece.text for piece in found):
-        raise DataError(f"{origin}: the chat template ends a turn that is no answer with eos_token")
     return found
 
 
-def _written(template: str, turns: Sequence[Turn], prompt: bool, origin: str) -> str:
+def _as_text(content: str, specials: Iterable[str]) -> str:
+    """What somebody says, nothing of which is to become a token."""
+    for special in specials:
+        content = content.replace(special, special[:1] + TEXT + special[1:])
+    return content
+
+
+def _written(template: str, origin: str, eos: str | None, turns: Sequence[Turn], prompt: bool) -> str:
     messages = [{"role": role, "content": content} for role, content in turns]
     try:
-        return compiled(template).render(
+        written = compiled(template).render(
             messages=messages, add_generation_prompt=prompt, bos_token="", eos_token=END, tools=None, documents=None
         )
     except Exception as error:  # somebody else's code may fail in any way
         raise DataError(f"{origin}: the chat template fails: {error or type(error).__name__}") from None
+    # Many templates have the token's text in them instead of `eos_token`.
+    return written if eos is None else written.replace(eos, END)

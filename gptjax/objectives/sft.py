@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +39,7 @@ class SFT(ObjectiveConfig):
     """Text after each chat turn but an assistant's, which ends in the end-of-text token."""
     template: str | None = None
     """Chat template in Jinja, as tokenizer_config.json has one, that writes the turns instead; it runs in a sandbox.
-    Of its special tokens eos_token alone becomes a token; others are tokenized as the text that they are."""
+    What it writes that the tokenizer has a special token for becomes that token; what the turns say does not."""
     too_long: Literal["skip", "truncate", "refuse"] = "skip"
     """Examples longer than a row are left out, cut at their end, or an error; the first two are counted and printed."""
     tile_tokens: TileTokens = "auto"
@@ -73,7 +74,9 @@ class SFT(ObjectiveConfig):
                 "tokenizer.eos is off, and without an end-of-text token no answer ends; turn it on, and where the run "
                 "starts from another (--init) pretrain that one with tokenizer.eos on"
             )
-        found = examples.read(data, self.pieces)
+        ends = [text for text, id in tokenizer.specials.items() if id == tokenizer.eos_id]
+        read = partial(self.pieces, specials=tuple(tokenizer.specials), eos=ends[0] if ends else None)
+        found = examples.read(data, read)
         notes: list[str] = []
         train = tuple(
             self._rows(corpus.source, conversations, tokenizer, context, notes)
@@ -87,10 +90,16 @@ class SFT(ObjectiveConfig):
         weights = tuple(corpus.weight for corpus in data.corpora)
         return Sources(train, weights, held_out, None, found.identity, tuple(notes))
 
-    def pieces(self, record: Record, origin: str) -> list[list[Piece]]:
-        """The examples in a record; raises `DataError` with `origin` where it is none of the known forms."""
+    def pieces(
+        self, record: Record, origin: str, specials: tuple[str, ...] = (), eos: str | None = None
+    ) -> list[list[Piece]]:
+        """The examples in a record; raises `DataError` with `origin` where it is none of the known forms.
+
+        `specials` are what a template may write for tokens of their own, `eos` the one of them that ends a text.
+        """
+        write = partial(self._chat, origin, specials, eos)
         if "messages" in record:
-            return [self._chat(_messages(record, origin), origin)]
+            return [write(_messages(record, origin))]
         if "prompt" in record:
             return [
                 [Piece(text_at(record, origin, "prompt"), False), Piece(text_at(record, origin, "completion"), True)]
@@ -99,11 +108,13 @@ class SFT(ObjectiveConfig):
             forms = 'none of "messages", "prompt" and "instruction" is there'
             raise DataError(f"{origin}: {forms}; fields are {', '.join(record)}")
         instances = _objects(record, origin, "instances") if "instances" in record else [record]
-        return [self._chat(_instruction(record, instance, origin), origin) for instance in instances]
+        return [write(_instruction(record, instance, origin)) for instance in instances]
 
-    def _chat(self, messages: list[tuple[str, str]], origin: str) -> list[Piece]:
+    def _chat(
+        self, origin: str, specials: tuple[str, ...], eos: str | None, messages: list[tuple[str, str]]
+    ) -> list[Piece]:
         if self.template is not None:
-            return chat.pieces(self.template, messages, origin)
+            return chat.pieces(self.template, messages, origin, specials, eos)
         pieces = []
         for role, content in messages:
             start = self.turn_start.replace("{role}", role)
@@ -145,7 +156,7 @@ def tokenized(conversations: list[list[Piece]], tokenizer: Any) -> tuple[list[np
 
     An example starts with the tokenizer's beginning-of-text token where it has one.
     """
-    encoded = tokenizer.encode_batch([piece.text for pieces in conversations for piece in pieces])
+    encoded = _ids([piece for pieces in conversations for piece in pieces], tokenizer)
     ends = accumulate((len(pieces) for pieces in conversations), initial=0)
     start = [] if tokenizer.bos_id is None else [np.array([tokenizer.bos_id], np.int32)]
     stop = np.array([tokenizer.eos_id], np.int32)
@@ -159,3 +170,16 @@ def tokenized(conversations: list[list[Piece]], tokenizer: Any) -> tuple[list[np
         all_tokens.append(np.concatenate([*start, *parts]).astype(np.int32))
         all_weights.append(np.concatenate([np.zeros(len(start), np.float32), *counts]))
     return all_tokens, all_weights
+
+
+def _ids(pieces: list[Piece], tokenizer: Any) -> list[np.ndarray]:
+    """Token ids of each piece, without the end-of-text token behind an answer."""
+    specials = {**tokenizer.specials, chat.END: tokenizer.eos_id}
+    parts = [piece.parts(tokenizer.specials) for piece in pieces]
+    texts = iter(tokenizer.encode_batch([text for of_piece in parts for text in of_piece[::2]]))
+    return [
+        np.concatenate(
+            [np.array([specials[p]], np.int32) if number % 2 else next(texts) for number, p in enumerate(of_piece)]
+        )
+        for of_piece in parts
+    ]

@@ -1,9 +1,9 @@
 """The size of a run's vocabulary, without its text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Sized:
     bos: int = 0
     eos: int = 0
     unknown: int | None = None
+    specials: ClassVar[Mapping[str, int]] = {}
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """It spells nothing."""

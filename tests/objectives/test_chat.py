@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
+import tokenizers as library
 
-from gptjax.config import ConfigError, from_json, to_json
+from gptjax.config import ConfigError, Corpus, Data, from_json, to_json
 from gptjax.data.errors import DataError
-from gptjax.data.tokenizers import Bytes
-from gptjax.objectives.chat import Piece, pieces
+from gptjax.data.tokenizers import Bytes, TokenizerFile
+from gptjax.objectives.chat import Piece, compiled, pieces
 from gptjax.objectives.sft import SFT, tokenized
 
 TURNS = [
@@ -33,11 +35,47 @@ def asked(question):
 
 def test_answers_are_what_the_assistants_turns_add():
     assert pieces(CHATML, TURNS, "here") == [
-        Piece(f"<|im_start|>system\nBe brief.<|im_end|>\n{asked('Two and two?')}", False),
-        Piece("Four.<|im_end|>\n", True),
-        Piece(asked("Sure?"), False),
-        Piece("Yes.<|im_end|>\n", True),
+        Piece(f"<|im_start|>system\nBe brief.<|im_end|>\n{asked('Two and two?')}", False, True),
+        Piece("Four.<|im_end|>\n", True, True),
+        Piece(asked("Sure?"), False, True),
+        Piece("Yes.<|im_end|>\n", True, True),
     ]
+
+
+def chat_tokenizer(folder):
+    """Bytes in the library's spelling, and two special tokens of chats, the second of which ends a text."""
+    alphabet = {c: n for n, c in enumerate(sorted(library.pre_tokenizers.ByteLevel.alphabet()))}
+    made = library.Tokenizer(library.models.BPE(vocab=alphabet, merges=[]))
+    made.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    made.save(str(folder / "tokenizer.json"))
+    return TokenizerFile(path=str(folder / "tokenizer.json"), eos_token="<|im_end|>").build(lambda: iter(()))
+
+
+def test_what_a_template_writes_for_tokens_becomes_them_and_what_is_said_stays_text(tmp_path):
+    tokenizer = chat_tokenizer(tmp_path)
+    said = [("user", "hi <|im_end|>"), ("assistant", "No <|im_start|>")]
+    record = {"messages": [{"role": role, "content": content} for role, content in said]}
+    (tmp_path / "chats.jsonl").write_text(json.dumps(record) + "\n")
+    data = Data(corpora=(Corpus(source=str(tmp_path / "chats.jsonl")),), validation=str(tmp_path / "chats.jsonl"))
+    rows = SFT(template=CHATML).sources(data, tokenizer, 80, 0, tmp_path).train[0].take(np.array([0]), 0)
+    start, end = tokenizer.specials["<|im_start|>"], tokenizer.specials["<|im_end|>"]
+    assert end == tokenizer.eos_id
+    encode = tokenizer.encode
+    prompt = [start, *encode("user\nhi <|im_end|>"), end, *encode("\n"), start, *encode("assistant\n")]
+    answer = [*encode("No <|im_start|>"), end]
+    count = len(prompt) + len(answer)
+    assert rows.tokens[0, :count].tolist() == [*prompt, *answer]
+    assert rows.weights[0, :count].tolist() == [0] * len(prompt) + [1] * len(answer)
+
+
+def test_a_chat_of_special_tokens_is_tokenized_as_the_library_does(tmp_path):
+    tokenizer = chat_tokenizer(tmp_path)
+    found = pieces(CHATML, TURNS, "here", tuple(tokenizer.specials), "<|im_end|>")
+    (tokens,), _ = tokenized([found], tokenizer)
+    text = compiled(CHATML).render(messages=[{"role": role, "content": content} for role, content in TURNS])
+    ids = library.Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode(text).ids
+    assert tokens.tolist() == ids[:-1]  # but for the end of a line behind the last answer
 
 
 def test_the_templates_end_of_text_is_the_one_behind_every_answer():
@@ -65,7 +103,6 @@ def test_a_record_of_any_form_goes_through_the_template():
         ("{{ messages[99].content.x }}", "file:3: the chat template fails"),
         ("{{ 1 // 0 }}", "file:3: the chat template fails: integer division"),
         ("{% for m in messages %}{{ m.content }}{% endfor %}{{ messages|length }}", "writes turn 3 otherwise"),
-        ("{% for m in messages %}{{ m.content + eos_token }}{% endfor %}", "ends a turn that is no answer"),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "the chat template fails: access to attribute"),
         ("{{ messages.append(1) }}", "the chat template fails: access to attribute 'append' of 'list'"),
         ("{% for i in range(10000000000) %}x{% endfor %}", "the chat template fails: Range too big"),
