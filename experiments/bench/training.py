@@ -8,7 +8,8 @@ Data         random tokens, Zipf-distributed as text is
 
 The losses of the first updates must agree before anything is timed. Rounds of several steps are interleaved, so that
 what else the machine does hits all alike; the table has medians and the ratio peer / gptjax. FLOPs are counted by both
-conventions (6 N + 12 L T D a token, and its causal half).
+conventions (6 N + 12 L T D a token, and its causal half). On a CPU each form also trains in a process of its own: the
+most memory that it holds there beyond what its libraries do, compilation left out.
 """
 
 import sys
@@ -20,6 +21,7 @@ import jax
 import numpy as np
 import torch
 from interleaved import medians, one_case
+from memory import Work, peak_bytes
 from torch_gpt import TorchGPT, load
 
 from gptjax.cli import guarded
@@ -132,6 +134,15 @@ def theirs(case: Case, params: Any, compiled: bool) -> Trainer:
     return train
 
 
+def alone(name: str, who: str) -> Work:
+    """Two updates of one form, for a process that holds no other."""
+    case = CASES[name]
+    if who == "gptjax":
+        return partial(ours(case)[0], 2)
+    params = jax.device_get(case.model.build(case.vocab_size, case.padded).init(jax.random.key(0)))
+    return partial(theirs(case, params, compiled=who == "torch.compile"), 2)
+
+
 def measure(name: str, rounds: int) -> dict[str, Any]:
     """Check parity, then time; one object of results."""
     case = CASES[name]
@@ -149,6 +160,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     seconds = {who: value / case.steps for who, value in medians(rounds_of, rounds).items()}
     tokens = case.rows * case.model.context
     whole, causal = case.model.flops_per_token(case.padded, case.model.context)
+    on_cpu = jax.devices()[0].platform == "cpu"
     peak = machine.peak_flops(jax.devices()[0].device_kind)
     rate = tokens / seconds["gptjax"]
     return {
@@ -161,6 +173,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         "milliseconds": {who: 1e3 * value for who, value in seconds.items()},
         "ratio": {who: value / seconds["gptjax"] for who, value in seconds.items()},
         "tokens_per_second": rate,
+        "peak_bytes": {who: peak_bytes(partial(alone, name, who)) for who in trainers} if on_cpu else {},
         "mfu": machine.mfu(whole, rate, peak),
         "mfu_causal": machine.mfu(causal, rate, peak),
     }
@@ -168,9 +181,10 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
     """One case in Markdown."""
-    lines = ["| case | form | ms a step | peer / gptjax |", "|---|---|---|---|"]
+    lines = ["| case | form | ms a step | peer / gptjax | peak MB |", "|---|---|---|---|---|"]
     for who, value in found["milliseconds"].items():
-        lines.append(f"| {found['case']} | {who} | {value:.1f} | {found['ratio'][who]:.2f} |")
+        held = f"{found['peak_bytes'][who] / 1e6:,.0f}" if who in found["peak_bytes"] else ""
+        lines.append(f"| {found['case']} | {who} | {value:.1f} | {found['ratio'][who]:.2f} | {held} |")
     return "\n".join(lines)
 
 
