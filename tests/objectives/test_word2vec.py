@@ -90,7 +90,7 @@ def test_cbow_of_rows_equals_the_means_written_out(params):
 def test_pairs_cross_rows_but_not_sentences():
     _, batch = everything()
     batch = batch._replace(reach=np.where(batch.reach > 0, W, 0))
-    found = np.argwhere(np.asarray(word2vec.pairs(batch)))
+    found = np.argwhere(np.asarray(word2vec.pairs(batch.sentences, batch.reach)))
     places = {(b * T + t, b * T + u - W) for b, u, t in found.tolist()}
     assert places == set(enumerated(TOKENS, SENTENCES, [W] * len(TOKENS)))
     assert (3, 4) in places  # neighbours in two rows
