@@ -65,9 +65,9 @@ class Word2Vec(ObjectiveConfig):
         Raises `ConfigError` for a model that is more than one vector a word.
         """
         require_language_model(self, model)
-        one_table = jax.tree.structure({"embed": {"tokens": 0}})
-        table = jax.tree.structure(jax.eval_shape(model.init, jax.random.key(0))) == one_table
-        self.require(table, "Word2Vec learns a table of vectors, and this model has other parameters; take Vectors")
+        held = jax.tree.map(lambda leaf: 0, jax.eval_shape(model.init, jax.random.key(0)))
+        what = "Word2Vec learns a table of vectors, and this model has other parameters; take Vectors"
+        self.require(held == {"embed": {"tokens": 0}}, what)
         summed = around_loss if self.predict == "around" else centre_loss
 
         def init(key: Key) -> Params:
