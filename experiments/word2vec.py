@@ -53,16 +53,16 @@ SHOWN = {
 def base(wikitext: Path) -> Run:
     """Skip-gram as word2vec's program sets it: 100 numbers, 5 words to either side, 5 noise words a pair, 1e-3.
 
-    Updates of 512 rows of 32 words by Adam take the place of single pairs by gradient descent.
+    Updates of 1,024 rows of 32 words by Adam take the place of single pairs by gradient descent.
     """
     return Run(
         model=Vectors(width=100, context=32),
         tokenizer=Words(min_count=5, lowercase=True, eos=False),
         objective=Word2Vec(),
-        optimizer=Adam(learning_rate=0.02),
+        optimizer=Adam(learning_rate=0.04),
         schedule=Linear(),
         data=Data(corpora=(Corpus(str(wikitext / "train.txt")),), validation=str(wikitext / "valid.txt")),
-        batch_rows=512,
+        batch_rows=1024,
         clip_norm=None,
         evaluation=Evaluation(every_steps=10_000, rows=512),
         checkpoints=Checkpoints(every_steps=10_000, keep_last=1),

@@ -17,6 +17,9 @@ from gptjax.types import Array
 
 BLOCK_ROWS = 64
 """Rows of a batch in a block: with word2vec's 32 words of 100 numbers a row some 3 MB."""
+LANES = 2
+"""Sequences of blocks that add to tables of their own, so that two cores can work at once: always as many, for the
+order of additions must not depend on the machine."""
 
 Tables = tuple[jax.Array, ...]
 """Each [V, D]."""
@@ -76,18 +79,22 @@ def _in_float32(total: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Arra
 
 
 def _over_blocks(block: Callable[[Any, Any], tuple[Any, None]], begin: Any, batch: Any) -> Any:
-    """What `block` has carried through a batch: by blocks on a CPU, in one piece elsewhere."""
+    """What `block` has added to `begin`, which are zeros: by blocks on a CPU, in one piece elsewhere."""
 
     def in_blocks(begin: Any, batch: Any) -> Any:
-        rows = len(jax.tree.leaves(batch)[0])
-        count = -(-rows // BLOCK_ROWS)
+        count = -(-len(jax.tree.leaves(batch)[0]) // (LANES * BLOCK_ROWS))
 
         def parted(leaf: jax.Array) -> jax.Array:
-            padded = jnp.pad(leaf, [(0, -rows % count), *[(0, 0)] * (leaf.ndim - 1)])
+            padded = jnp.pad(leaf, [(0, -len(leaf) % (LANES * count)), *[(0, 0)] * (leaf.ndim - 1)])
             # Strided, not contiguous: rows that a device holds then stay with it in every block.
-            return jnp.moveaxis(padded.reshape(-1, count, *leaf.shape[1:]), 1, 0)
+            return jnp.moveaxis(padded.reshape(-1, LANES, count, *leaf.shape[1:]), 0, 2)
 
-        return jax.lax.scan(block, begin, jax.tree.map(parted, batch))[0]
+        parts = jax.tree.map(parted, batch)
+
+        def lane(number: int) -> Any:
+            return jax.lax.scan(block, begin, jax.tree.map(lambda leaf: leaf[number], parts))[0]
+
+        return jax.tree.map(lambda *sums: sum(sums[1:], sums[0]), *map(lane, range(LANES)))
 
     def whole(begin: Any, batch: Any) -> Any:
         return block(begin, batch)[0]
