@@ -49,7 +49,7 @@ def summed(nats: Nats, tables: Tables, ids: Ids, rest: Any) -> tuple[jax.Array, 
 def _forward(nats: Nats, tables: Tables, ids: Ids, rest: Any) -> tuple[tuple[jax.Array, jax.Array], Tables]:
     def block(carried: Any, part: Any) -> tuple[Any, None]:
         (total, gradient), (ids, rest) = carried, part
-        # Apart, or the compiler would look a row up again wherever it is used, and add up no block by itself.
+        # Apart, or the compiler may repeat a lookup inside every use of its rows.
         looked = jax.lax.optimization_barrier(_looked(tables, ids))
         (sum_nats, count), slopes = jax.value_and_grad(nats, has_aux=True)(looked, rest)
         for number, (of_table, places) in enumerate(zip(slopes, ids, strict=True)):
