@@ -2,10 +2,11 @@
 
 Command      python experiments/bench/word_vectors.py --wikitext wikitext-2 --wordsim wordsim [--rounds 3] [--json OUT]
 Needs        pip install gensim (a peer to measure by, no part of the project)
-Cost         two minutes of CPU time a round
-Expected     one round, one core that other work shared, --workers 1. Skip-gram: 1.15 x gensim's words a second (CPU
-             seconds 37.5 beside 38.6), WordSim-353 0.453 beside 0.367, SimLex-999 0.176 beside 0.196. CBOW: 0.31 x
-             (36.1 beside 11.0), WordSim-353 0.409 beside 0.255, SimLex-999 0.153 beside 0.152
+Cost         80 seconds of CPU time a round
+Expected     --rounds 2 --workers 2; other work held one of the two cores, so that both programs had about one (seconds of
+             CPU and of the clock are alike). Skip-gram: 2.38 x gensim's words a second (CPU seconds 17.5 beside 35.9),
+             WordSim-353 0.472 beside 0.378, SimLex-999 0.188 beside 0.187. CBOW: 0.67 x (18.0 beside 10.6), WordSim-353
+             0.449 beside 0.243, SimLex-999 0.147 beside 0.154.
 
 Words a second count the text's known words times the epochs, whatever a program thins out of them. `train` is the time
 of the updates alone (gensim: `train`; here all updates but the first, times their number), `whole` adds
