@@ -3,15 +3,15 @@
 Command      python experiments/bench/word_vectors.py --wikitext wikitext-2 --wordsim wordsim [--rounds 3] [--json OUT]
 Needs        pip install gensim (a peer to measure by, no part of the project)
 Cost         80 seconds of CPU time a round
-Expected     --rounds 2 --workers 2; other work held one of the two cores, so that both programs had about one (seconds of
-             CPU and of the clock are alike). Skip-gram: 2.38 x gensim's words a second (CPU seconds 17.5 beside 35.9),
-             WordSim-353 0.472 beside 0.378, SimLex-999 0.188 beside 0.187. CBOW: 0.67 x (18.0 beside 10.6), WordSim-353
-             0.449 beside 0.243, SimLex-999 0.147 beside 0.154.
+Expected     --rounds 2 --workers 2; other work held one of the two cores, so that both programs had about one (their
+             CPU seconds are those of the clock). Skip-gram: 2.38 x gensim's words a second (CPU seconds 17.5 beside
+             35.9), WordSim-353 0.472 beside 0.378, SimLex-999 0.188 beside 0.187. CBOW: 0.67 x (18.0 beside 10.6),
+             WordSim-353 0.449 beside 0.243, SimLex-999 0.147 beside 0.154
 
 Words a second count the text's known words times the epochs, whatever a program thins out of them. `train` is the time
-of the updates alone (gensim: `train`; here all updates but the first, times their number), `whole` adds
-vocabulary, compilation and saving, and so do the CPU seconds of the process, which hold on a busy machine too; the text
-is there before, as lists of words or as a token store. Programs take turns; the median of the rounds is shown, each
+of the updates alone (gensim: `train`; here all updates, the first as the mean of the others), `whole` adds vocabulary,
+compilation and saving, and so do the CPU seconds of the process, which hold on a busy machine too; the text is there
+before, as lists of words or as a token store. Programs take turns; the median of the rounds is shown, each
 round with a seed of its own. gensim is given lines without their <unk>, as the objective reads them.
 """
 
