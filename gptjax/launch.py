@@ -20,7 +20,7 @@ from gptjax.interop import origin
 from gptjax.models.gpt import GPT
 from gptjax.objectives.causal import Causal
 from gptjax.report import page
-from gptjax.train import checkpoint, log, loop, machine, sharding
+from gptjax.train import allocator, checkpoint, log, loop, machine, sharding
 from gptjax.train.folder import FolderError, check_data, claim, opened, remembered, write_json
 from gptjax.train.hosts import agreed
 from gptjax.train.optim import AdamW
@@ -54,6 +54,7 @@ def launch(run: Run, folder: Path, cache: Path, say: Say, trackers: Trackers = N
     `cache` keeps token stores between runs. Raises `ConfigError`, `DataError` and `FolderError` for what a user can
     mend, `Stopped` after a signal, and what `loop.train` raises.
     """
+    allocator.keep_freed_memory()
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         mesh = sharding.make_mesh(run.mesh, jax.devices())

@@ -2,15 +2,16 @@
 
 Command      python experiments/bench/word_vectors.py --wikitext wikitext-2 --wordsim wordsim [--rounds 3] [--json OUT]
 Needs        pip install gensim (a peer to measure by, no part of the project)
-Cost         two minutes of CPU time a round
-Expected     one round, one core that other work shared, --workers 1. Skip-gram: 1.15 x gensim's words a second (CPU
-             seconds 37.5 beside 38.6), WordSim-353 0.453 beside 0.367, SimLex-999 0.176 beside 0.196. CBOW: 0.31 x
-             (36.1 beside 11.0), WordSim-353 0.409 beside 0.255, SimLex-999 0.153 beside 0.152
+Cost         80 seconds of CPU time a round
+Expected     --rounds 2 --workers 2; other work held one of the two cores, so that both programs had about one (their
+             CPU seconds are those of the clock). Skip-gram: 2.38 x gensim's words a second (CPU seconds 17.5 beside
+             35.9), WordSim-353 0.472 beside 0.378, SimLex-999 0.188 beside 0.187. CBOW: 0.67 x (18.0 beside 10.6),
+             WordSim-353 0.449 beside 0.243, SimLex-999 0.147 beside 0.154
 
 Words a second count the text's known words times the epochs, whatever a program thins out of them. `train` is the time
-of the updates alone (gensim: `train`; here the mean of the updates logged times their number), `whole` adds
-vocabulary, compilation and saving, and so do the CPU seconds of the process, which hold on a busy machine too; the text
-is there before, as lists of words or as a token store. Programs take turns; the median of the rounds is shown, each
+of the updates alone (gensim: `train`; here all updates, the first as the mean of the others), `whole` adds vocabulary,
+compilation and saving, and so do the CPU seconds of the process, which hold on a busy machine too; the text is there
+before, as lists of words or as a token store. Programs take turns; the median of the rounds is shown, each
 round with a seed of its own. gensim is given lines without their <unk>, as the objective reads them.
 """
 
@@ -87,9 +88,9 @@ def ours(run: Run, cache: Path, wordsim: Path) -> Measure:
             state = launch.launch(replace(run, seed=seed), Path(folder), cache, lambda line: None)
             whole, cpu = time.perf_counter() - started, time.process_time() - used
             rows = [json.loads(row) for row in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
-        # The first update waits for the pipeline to fill; the others that are logged are a fair sample of all.
-        sampled = [row["step_seconds"] for row in rows if "step_seconds" in row and row["step"] > 1]
-        train = run.steps * statistics.mean(sampled)
+        # The first update, a row by itself, waits for the pipeline to fill; all others count.
+        seconds = [row["update_seconds"] for row in rows if "update_seconds" in row and row["step"] > 1]
+        train = sum(seconds) * run.steps / (run.steps - 1)
         found = scores(words, np.asarray(state.params["model"]["embed"]["tokens"])[: len(words)], wordsim)
         times = {"train_seconds": train, "whole_seconds": whole, "cpu_seconds": cpu}
         return times | {"words_per_second": known * EPOCHS / train} | found
@@ -115,7 +116,7 @@ def main(asked: Any) -> None:
     text = asked.wikitext / "train.txt"
     lines = [[w for w in line.lower().split() if w != UNKNOWN] for _, line in utf8.lines(text)]
     lines = [line for line in lines if line]
-    base = replace(OURS.base(asked.wikitext), log_every_steps=25)
+    base = replace(OURS.base(asked.wikitext), log_every_steps=100)
     base = replace(base, data=replace(base.data, validation=None, validation_fraction=0.0))
     centre = replace(base, objective=Word2Vec(predict="centre"))
     with tempfile.TemporaryDirectory() as cache:

@@ -24,21 +24,25 @@ def _forward(table_VD: jax.Array, ids_BT: jax.Array) -> tuple[jax.Array, tuple[j
 
 def _backward(saved: tuple[jax.Array, jax.Array], drows_BTD: jax.Array) -> tuple[jax.Array, None]:
     ids_BT, table_V0 = saved
-
-    def scattered(ids_BT: jax.Array, drows_BTD: jax.Array) -> jax.Array:
-        zeros_VD = jnp.zeros((len(table_V0), drows_BTD.shape[-1]), jnp.float32)
-        return zeros_VD.at[ids_BT].add(drows_BTD.astype(jnp.float32), mode="drop")
-
-    def scattered_once(ids_BT: jax.Array, drows_BTD: jax.Array) -> jax.Array:
-        return scattered(*merged(ids_BT, drows_BTD, len(table_V0)))
-
-    dtable_VD = jax.lax.platform_dependent(
-        ids_BT, drows_BTD, cuda=scattered_once, rocm=scattered_once, default=scattered
-    )
-    return dtable_VD.astype(table_V0.dtype), None
+    zeros_VD = jnp.zeros((len(table_V0), drows_BTD.shape[-1]), jnp.float32)
+    return add_rows(zeros_VD, ids_BT, drows_BTD).astype(table_V0.dtype), None
 
 
 look_up.defvjp(_forward, _backward)
+
+
+def add_rows(table_VD: jax.Array, ids_BT: jax.Array, rows_BTD: jax.Array) -> jax.Array:
+    """A float32 table with `rows_BTD` added to its rows `ids_BT`, on a GPU after equal ids are merged."""
+
+    def scattered(table_VD: jax.Array, ids_BT: jax.Array, rows_BTD: jax.Array) -> jax.Array:
+        return table_VD.at[ids_BT].add(rows_BTD.astype(jnp.float32), mode="drop")
+
+    def scattered_once(table_VD: jax.Array, ids_BT: jax.Array, rows_BTD: jax.Array) -> jax.Array:
+        return scattered(table_VD, *merged(ids_BT, rows_BTD, len(table_VD)))
+
+    return jax.lax.platform_dependent(
+        table_VD, ids_BT, rows_BTD, cuda=scattered_once, rocm=scattered_once, default=scattered
+    )
 
 
 def merged(

@@ -10,7 +10,7 @@ product. Unlike the original program noise may draw a centre's own neighbour. (M
 equation 4; Goldberg and Levy, arXiv 1402.3722.)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,11 +24,11 @@ from gptjax.config import Data, ObjectiveConfig, Sources
 from gptjax.data import corpora, store
 from gptjax.data.errors import DataError
 from gptjax.data.shards import told
-from gptjax.models.embed import look_up
-from gptjax.objectives import nearby
+from gptjax.objectives import blocks, nearby
+from gptjax.objectives.blocks import Looked, Tables
 from gptjax.objectives.causal import require_language_model, unknown_notes
 from gptjax.objectives.nearby import Nearby
-from gptjax.types import Array, Key, Metrics, Model, Objective, Params
+from gptjax.types import Key, Metrics, Model, Objective, Params
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,14 @@ class Word2Vec(ObjectiveConfig):
         return (piece.text for name, read in corpora.splits(data).items() if name in splits for _, piece in read())
 
     def build(self, model: Model, tokenizer: Any) -> Objective:
-        """The objective; the context vectors y, which start at 0, are its own parameter `contexts`."""
+        """The objective; the context vectors y, which start at 0, are its own parameter `contexts`.
+
+        Raises `ConfigError` for a model that is more than one vector a word.
+        """
         require_language_model(self, model)
+        held = jax.tree.map(lambda leaf: 0, jax.eval_shape(model.init, jax.random.key(0)))
+        what = "Word2Vec learns a table of vectors, and this model has other parameters; take Vectors"
+        self.require(held == {"embed": {"tokens": 0}}, what)
         summed = around_loss if self.predict == "around" else centre_loss
 
         def init(key: Key) -> Params:
@@ -69,7 +75,7 @@ class Word2Vec(ObjectiveConfig):
             return {"model": params, "contexts": jnp.zeros_like(params["embed"]["tokens"])}
 
         def loss(params: Params, batch: Nearby, key: Key | None) -> tuple[jax.Array, jax.Array, Metrics]:
-            total, count = summed(partial(model.features, params["model"]), params["contexts"], batch, self.negatives)
+            total, count = summed((params["model"]["embed"]["tokens"], params["contexts"]), batch, self.negatives)
             return total, count, {}
 
         return Objective(init, lambda rows: rows, loss)
@@ -112,17 +118,18 @@ class Word2Vec(ObjectiveConfig):
         return Sources(tuple(rows[:count]), weights, held_out, None, tokens.identity, tuple(notes))
 
 
-def around_loss(
-    features: Callable[[Array], jax.Array], contexts_VD: jax.Array, batch: Nearby, negatives: float
-) -> tuple[jax.Array, jax.Array]:
-    """Skip-gram: (sum over all pairs, number of pairs).
+def around_loss(tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Array, jax.Array]:
+    """Skip-gram: (sum over all pairs, number of pairs); `tables` are the vectors and the contexts, both [V, D]."""
+    beside_BC = jnp.concatenate([batch.around, batch.noise], axis=1)
+    rest = (batch.sentences, batch.reach)
+    return blocks.summed(partial(_around_nats, negatives), tables, ((batch.centres,), (beside_BC,)), rest)
 
-    All scores of a row are one product of its centres with the words around and the noise, C = U + K.
-    """
-    pairs_BUT = pairs(batch).astype(jnp.float32)
-    count_BT, K = pairs_BUT.sum(1), batch.noise.shape[1]
-    x_BTD = features(batch.centres)
-    y_BCD = look_up(contexts_VD, jnp.concatenate([batch.around, batch.noise], axis=1))
+
+def _around_nats(negatives: float, looked: Looked, rest: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """All scores of a row are one product of its centres with the words around and the noise, C = U + K."""
+    (x_BTD,), (y_BCD,) = looked
+    pairs_BUT = pairs(*rest).astype(jnp.float32)
+    count_BT, K = pairs_BUT.sum(1), y_BCD.shape[1] - pairs_BUT.shape[1]
     scores_BCT = jnp.einsum("bcd,btd->bct", y_BCD, x_BTD, preferred_element_type=jnp.float32)
     noise_BKT = jnp.broadcast_to(negatives / K * count_BT[:, None], (len(count_BT), K, count_BT.shape[1]))
     weights_BCT = jnp.concatenate([pairs_BUT, noise_BKT], axis=1)
@@ -130,16 +137,18 @@ def around_loss(
     return jnp.sum(weights_BCT * softplus(scores_BCT * sign_C1.astype(np.float32))), jnp.sum(count_BT)
 
 
-def centre_loss(
-    features: Callable[[Array], jax.Array], contexts_VD: jax.Array, batch: Nearby, negatives: float
-) -> tuple[jax.Array, jax.Array]:
-    """CBOW: (sum over all centres that have a word around them, number of these centres)."""
-    pairs_BUT = pairs(batch).astype(jnp.float32)
-    count_BT, K = pairs_BUT.sum(1), batch.noise.shape[1]
-    x_BUD = features(batch.around)
+def centre_loss(tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Array, jax.Array]:
+    """CBOW: (sum over all centres that have a word around them, number of these centres); `tables` as above."""
+    ids = ((batch.around,), (batch.centres, batch.noise))
+    return blocks.summed(partial(_centre_nats, negatives), tables, ids, (batch.sentences, batch.reach))
+
+
+def _centre_nats(negatives: float, looked: Looked, rest: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (x_BUD,), (y_BTD, y_BKD) = looked
+    pairs_BUT = pairs(*rest).astype(jnp.float32)
+    count_BT, K = pairs_BUT.sum(1), y_BKD.shape[1]
     shares_BUT = pairs_BUT / jnp.maximum(count_BT, 1.0)[:, None]
     mean_BTD = jnp.einsum("but,bud->btd", shares_BUT.astype(x_BUD.dtype), x_BUD)
-    y_BTD, y_BKD = look_up(contexts_VD, batch.centres), look_up(contexts_VD, batch.noise)
     own_BT = jnp.sum(mean_BTD.astype(jnp.float32) * y_BTD.astype(jnp.float32), axis=-1)
     noise_BKT = jnp.einsum("bkd,btd->bkt", y_BKD, mean_BTD, preferred_element_type=jnp.float32)
     counts_BT = (count_BT > 0).astype(jnp.float32)
@@ -147,9 +156,8 @@ def centre_loss(
     return jnp.sum(counts_BT * nats_BT), jnp.sum(counts_BT)
 
 
-def pairs(batch: Nearby) -> jax.Array:
+def pairs(sentences_BU: jax.Array, reach_BT: jax.Array) -> jax.Array:
     """Which words around are within a centre's reach and in its sentence, [B, U, T]; a centre is no pair of itself."""
-    reach_BT, sentences_BU = jnp.asarray(batch.reach), jnp.asarray(batch.sentences)
     T, U = reach_BT.shape[1], sentences_BU.shape[1]
     window = (U - T) // 2
     distance_UT = np.abs(np.arange(U)[:, None] - window - np.arange(T))

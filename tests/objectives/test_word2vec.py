@@ -11,6 +11,7 @@ from gptjax import launch
 from gptjax.config import Checkpoints, ConfigError, Corpus, Data, Evaluation, Run
 from gptjax.data.stream import fingerprint, stream
 from gptjax.data.tokenizers import Words
+from gptjax.models.gpt import GPT
 from gptjax.models.vectors import Vectors
 from gptjax.objectives import nearby, word2vec
 from gptjax.objectives.nearby import Reading, Text
@@ -90,7 +91,7 @@ def test_cbow_of_rows_equals_the_means_written_out(params):
 def test_pairs_cross_rows_but_not_sentences():
     _, batch = everything()
     batch = batch._replace(reach=np.where(batch.reach > 0, W, 0))
-    found = np.argwhere(np.asarray(word2vec.pairs(batch)))
+    found = np.argwhere(np.asarray(word2vec.pairs(batch.sentences, batch.reach)))
     places = {(b * T + t, b * T + u - W) for b, u, t in found.tolist()}
     assert places == set(enumerated(TOKENS, SENTENCES, [W] * len(TOKENS)))
     assert (3, 4) in places  # neighbours in two rows
@@ -233,6 +234,12 @@ def test_impossible_configurations_are_refused(tmp_path):
         Word2Vec(window=0)
     with pytest.raises(ConfigError, match="width=0 must be positive"):
         Vectors(width=0)
+
+
+def test_a_model_that_is_more_than_a_table_of_vectors_is_refused():
+    model = GPT(layers=1, width=8, heads=1, context=T).build(V, V)
+    with pytest.raises(ConfigError, match="learns a table of vectors, and this model has other parameters; take"):
+        Word2Vec().build(model, None)
 
 
 def test_vectors_begin_small_and_predict_no_next_token():
