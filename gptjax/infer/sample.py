@@ -137,42 +137,68 @@ def _generate(
     counts_B: jax.Array,
     key: Key,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(tokens_BW, where each row ends, whether all logits were numbers)."""
+    """(tokens_BW, where each row ends, whether all logits were numbers).
+
+    Loop in loop: between two times that rows are read afresh, the inner one only reads on. What a conditional in a
+    single loop chose between would be whole caches, which a CPU copies at every step.
+    """
+    rows, width = tokens_BW.shape
+    params = model.prepare(params)
+    room = width if model.recurrent else model.context
+    draw = functools.partial(_drawn, model, decoding, eos_id, params, key)
+
+    def going_on(loop: _Loop) -> jax.Array:
+        return (loop.step < max_tokens) & ~jnp.all(loop.done_B)
+
+    def read(columns: int, loop: _Loop) -> _Loop:
+        """All rows from where they start, one that is full from half a context back."""
+        full_B = loop.counts_B - loop.starts_B > room
+        starts_B = jnp.where(full_B, loop.counts_B - max(1, model.context // 2), loop.starts_B)
+        lengths_B = loop.counts_B - starts_B
+        index_BT = starts_B[:, None] + jnp.arange(columns)
+        inputs_BT = jnp.take_along_axis(loop.tokens_BW, index_BT, axis=1, mode="clip")
+        features_BTD, cache = model.extend(params, inputs_BT, _empty(model, params, tokens_BW), lengths_B)
+        last_B1D = jnp.take_along_axis(features_BTD, lengths_B[:, None, None] - 1, axis=1)
+        return draw(loop._replace(starts_B=starts_B, cache=cache), last_B1D)
+
+    def read_on(loop: _Loop) -> _Loop:
+        """The last token of every row that is not done."""
+        last_B1 = jnp.take_along_axis(loop.tokens_BW, loop.counts_B[:, None] - 1, axis=1)
+        features_B1D, cache = model.extend(params, last_B1, loop.cache, (~loop.done_B).astype(jnp.int32))
+        return draw(loop._replace(cache=cache), features_B1D)
+
+    def until_full(loop: _Loop) -> _Loop:
+        return jax.lax.while_loop(
+            lambda loop: going_on(loop) & jnp.all(loop.counts_B - loop.starts_B <= room), read_on, loop
+        )
+
     first = _Loop(
         step=jnp.int32(0),
         tokens_BW=tokens_BW,
         counts_B=counts_B,
         starts_B=jnp.maximum(0, counts_B - model.context),
-        done_B=jnp.zeros(len(counts_B), bool),
+        done_B=jnp.zeros(rows, bool),
         finite=jnp.bool(True),
         cache=_empty(model, params, tokens_BW),
     )
-    last = jax.lax.while_loop(
-        lambda loop: (loop.step < max_tokens) & ~jnp.all(loop.done_B),
-        lambda loop: _step(model, decoding, eos_id, params, key, loop),
-        first,
-    )
+    if width <= room:
+        last = until_full(read(min(model.context, width - max_tokens), first))
+    else:
+        last = jax.lax.while_loop(going_on, lambda loop: until_full(read(min(model.context, width), loop)), first)
     return last.tokens_BW, last.counts_B, last.finite
 
 
-def _step(model: Model, decoding: Decoding, eos_id: int | None, params: Params, key: Key, loop: _Loop) -> _Loop:
-    """Read the last token of every row that is not done, or all rows again where one is full, and draw the next."""
+def _drawn(
+    model: Model,
+    decoding: Decoding,
+    eos_id: int | None,
+    params: Params,
+    key: Key,
+    loop: _Loop,
+    features_B1D: jax.Array,
+) -> _Loop:
+    """The next token of every row that is not done, by what the model makes of its last."""
     rows, width = loop.tokens_BW.shape
-    full_B = loop.counts_B - loop.starts_B > (width if model.recurrent else model.context)
-    starts_B = jnp.where(full_B, loop.counts_B - max(1, model.context // 2), loop.starts_B)
-    lengths_B = loop.counts_B - starts_B
-
-    def read() -> tuple[jax.Array, Cache]:
-        index_BT = starts_B[:, None] + jnp.arange(min(model.context, width))
-        inputs_BT = jnp.take_along_axis(loop.tokens_BW, index_BT, axis=1, mode="clip")
-        features_BTD, cache = model.extend(params, inputs_BT, _empty(model, params, loop.tokens_BW), lengths_B)
-        return jnp.take_along_axis(features_BTD, lengths_B[:, None, None] - 1, axis=1), cache
-
-    def read_on() -> tuple[jax.Array, Cache]:
-        last_B1 = jnp.take_along_axis(loop.tokens_BW, loop.counts_B[:, None] - 1, axis=1)
-        return model.extend(params, last_B1, loop.cache, (~loop.done_B).astype(jnp.int32))
-
-    features_B1D, cache = jax.lax.cond((loop.step == 0) | jnp.any(full_B), read, read_on)
     logits_BV = model.head(params, features_B1D[:, 0])
     # What a row that is done has for features means nothing.
     finite = loop.finite & jnp.all(loop.done_B | jnp.isfinite(jnp.max(logits_BV, axis=-1)))
@@ -180,7 +206,7 @@ def _step(model: Model, decoding: Decoding, eos_id: int | None, params: Params, 
     done_B = loop.done_B if eos_id is None else loop.done_B | (new_B == eos_id)
     at_B = jnp.where(done_B, width, loop.counts_B)
     tokens_BW = loop.tokens_BW.at[jnp.arange(rows), at_B].set(new_B, mode="drop")
-    return _Loop(loop.step + 1, tokens_BW, loop.counts_B + ~done_B, starts_B, done_B, finite, cache)
+    return _Loop(loop.step + 1, tokens_BW, loop.counts_B + ~done_B, loop.starts_B, done_B, finite, loop.cache)
 
 
 def _empty(model: Model, params: Params, tokens_BW: jax.Array) -> Cache:

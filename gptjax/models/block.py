@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from gptjax.attention import Visible
 from gptjax.attention.dropout import drop
@@ -15,14 +16,23 @@ Recall = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 class Memory(NamedTuple):
-    """What a layer saw of its tokens: of a cache, all so far; from `Block`, of the new tokens or all that it used."""
+    """What a layer saw of its tokens, and the keys and values that it attended to."""
 
     keys_BSKH: jax.Array
     values_BSKH: jax.Array
     attn_inputs_BTD: jax.Array
-    """What the attention branch read; a cache keeps the last few, for the convolution."""
+    """What the attention branch read."""
     mlp_inputs_BTD: jax.Array
     """What the MLP branch read, likewise."""
+
+
+def written(old_BKSH: jax.Array, new_BTKH: jax.Array, slots_BT: jax.Array) -> jax.Array:
+    """A cache with new keys or values in these places of its rows; those at S or behind are dropped.
+
+    The heads stand before the tokens: what one query reads of a head is then one matrix, which no product transposes.
+    """
+    rows_B1 = jnp.arange(len(old_BKSH))[:, None]
+    return old_BKSH.at[rows_B1, :, slots_BT].set(new_BTKH.astype(old_BKSH.dtype), mode="drop")
 
 
 class Attention(nn.Module):
