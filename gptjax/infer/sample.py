@@ -59,13 +59,22 @@ def next_token(logits_BV: jax.Array, key: Key, decoding: Decoding) -> jax.Array:
     (Nucleus sampling: Holtzman et al. 2020, "The curious case of neural text degeneration".)
     """
     if decoding.temperature == 0:
-        return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+        return likeliest(logits_BV)
     # The largest logit becomes 0 first, so that a low temperature cannot overflow.
     logits_BV = (logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)) / decoding.temperature
     if decoding.top_k is not None or decoding.top_p is not None:
         logits_BV = jnp.where(_kept(logits_BV, decoding), logits_BV, -jnp.inf)
     keys_B = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(logits_BV)))
     return jax.vmap(jax.random.categorical)(keys_B, logits_BV).astype(jnp.int32)
+
+
+def likeliest(logits: jax.Array) -> jax.Array:
+    """The lowest id that has the largest logit [..., V], int32: what argmax gives, which takes a CPU ten times as long.
+
+    V where the largest logit is not a number.
+    """
+    top, V = jnp.max(logits, axis=-1, keepdims=True), logits.shape[-1]
+    return jnp.min(jnp.where(logits == top, jnp.arange(V, dtype=jnp.int32), V), axis=-1)
 
 
 def _kept(logits_BV: jax.Array, decoding: Decoding) -> jax.Array:

@@ -31,8 +31,11 @@ def written(old_BKSH: jax.Array, new_BTKH: jax.Array, slots_BT: jax.Array) -> ja
 
     The heads stand before the tokens: what one query reads of a head is then one matrix, which no product transposes.
     """
-    rows_B1 = jnp.arange(len(old_BKSH))[:, None]
-    return old_BKSH.at[rows_B1, :, slots_BT].set(new_BTKH.astype(old_BKSH.dtype), mode="drop")
+    B, K = old_BKSH.shape[:2]
+    # Heads have indices of their own so that one token of one row has several: a single one XLA takes for a slice, and
+    # copies the cache before it writes.
+    at = jnp.arange(B)[:, None, None], jnp.arange(K), slots_BT[:, :, None]
+    return old_BKSH.at[at].set(new_BTKH.astype(old_BKSH.dtype), mode="drop")
 
 
 class Attention(nn.Module):

@@ -46,11 +46,11 @@ def test_padding_leaves_no_trace_in_the_cache(built, inputs):
     empty = built.model.cache(3, 20, jnp.float32)
     counts_B = np.array([7, 2, 0])
     _, cache = built.extend(built.params, inputs[:, :7], empty, counts_B)
-    for keys_BSKH, values_BSKH, *_ in cache.layers:
+    for keys_BKSH, values_BKSH, *_ in cache.layers:
         for row, count in enumerate((7, 2, 0)):
-            for memory in (np.asarray(keys_BSKH), np.asarray(values_BSKH)):
-                assert memory[row, :count].any(axis=(1, 2)).all()
-                assert not memory[row, count:].any()
+            for memory in (np.asarray(keys_BKSH), np.asarray(values_BKSH)):
+                assert memory[row, :, :count].any(axis=(0, 2)).all()
+                assert not memory[row, :, count:].any()
 
 
 def test_padding_never_wraps_or_overwrites_at_the_end_of_the_cache(built, inputs):
