@@ -228,9 +228,7 @@ def extend(
     slots_BT = jnp.where(jnp.arange(T) < counts_B[:, None], positions_BT, length)
 
     def recall(memory: Remembered, *new: jax.Array) -> tuple[jax.Array, ...]:
-        return tuple(
-            written(old, x_BTKH, slots_BT).swapaxes(1, 2) for old, x_BTKH in zip(memory[:2], new, strict=True)
-        )
+        return tuple(written(old, x_BTKH, slots_BT).swapaxes(1, 2) for old, x_BTKH in zip(memory[:2], new, strict=True))
 
     visible = Visible(window=config.window, offsets_B=cache.lengths_B)
     angles, block = _angles(config, positions_BT), _block(config, partial(attend, place=place))
