@@ -151,50 +151,54 @@ def _generate(
     Loop in loop: between two times that rows are read afresh, the inner one only reads on. What a conditional in a
     single loop chose between would be whole caches, which a CPU copies at every step.
     """
-    rows, width = tokens_BW.shape
-    params = model.prepare(params)
+    width, params = tokens_BW.shape[1], model.prepare(params)
     room = width if model.recurrent else model.context
     draw = functools.partial(_drawn, model, decoding, eos_id, params, key)
 
     def going_on(loop: _Loop) -> jax.Array:
         return (loop.step < max_tokens) & ~jnp.all(loop.done_B)
 
-    def read(columns: int, loop: _Loop) -> _Loop:
-        """All rows from where they start, one that is full from half a context back."""
-        full_B = loop.counts_B - loop.starts_B > room
-        starts_B = jnp.where(full_B, loop.counts_B - max(1, model.context // 2), loop.starts_B)
-        lengths_B = loop.counts_B - starts_B
-        index_BT = starts_B[:, None] + jnp.arange(columns)
-        inputs_BT = jnp.take_along_axis(loop.tokens_BW, index_BT, axis=1, mode="clip")
-        features_BTD, cache = model.extend(params, inputs_BT, _empty(model, params, tokens_BW), lengths_B)
-        last_B1D = jnp.take_along_axis(features_BTD, lengths_B[:, None, None] - 1, axis=1)
-        return draw(loop._replace(starts_B=starts_B, cache=cache), last_B1D)
+    def not_full(loop: _Loop) -> jax.Array:
+        return going_on(loop) & jnp.all(loop.counts_B - loop.starts_B <= room)
 
-    def read_on(loop: _Loop) -> _Loop:
-        """The last token of every row that is not done."""
-        last_B1 = jnp.take_along_axis(loop.tokens_BW, loop.counts_B[:, None] - 1, axis=1)
-        features_B1D, cache = model.extend(params, last_B1, loop.cache, (~loop.done_B).astype(jnp.int32))
-        return draw(loop._replace(cache=cache), features_B1D)
-
-    def until_full(loop: _Loop) -> _Loop:
-        return jax.lax.while_loop(
-            lambda loop: going_on(loop) & jnp.all(loop.counts_B - loop.starts_B <= room), read_on, loop
-        )
+    def until_full(columns: int, loop: _Loop) -> _Loop:
+        loop = draw(*_read(model, params, room, columns, loop))
+        return jax.lax.while_loop(not_full, lambda loop: draw(*_read_on(model, params, loop)), loop)
 
     first = _Loop(
         step=jnp.int32(0),
         tokens_BW=tokens_BW,
         counts_B=counts_B,
         starts_B=jnp.maximum(0, counts_B - model.context),
-        done_B=jnp.zeros(rows, bool),
+        done_B=jnp.zeros(len(counts_B), bool),
         finite=jnp.bool(True),
         cache=_empty(model, params, tokens_BW),
     )
     if width <= room:
-        last = until_full(read(min(model.context, width - max_tokens), first))
+        last = until_full(min(model.context, width - max_tokens), first)
     else:
-        last = jax.lax.while_loop(going_on, lambda loop: until_full(read(min(model.context, width), loop)), first)
+        again = functools.partial(until_full, min(model.context, width))
+        last = jax.lax.while_loop(going_on, again, first)
     return last.tokens_BW, last.counts_B, last.finite
+
+
+def _read(model: Model, params: Params, room: int, columns: int, loop: _Loop) -> tuple[_Loop, jax.Array]:
+    """Every row afresh from its start, one that is full from half a context back; and features_B1D of its last token."""
+    full_B = loop.counts_B - loop.starts_B > room
+    starts_B = jnp.where(full_B, loop.counts_B - max(1, model.context // 2), loop.starts_B)
+    lengths_B = loop.counts_B - starts_B
+    index_BT = starts_B[:, None] + jnp.arange(columns)
+    inputs_BT = jnp.take_along_axis(loop.tokens_BW, index_BT, axis=1, mode="clip")
+    features_BTD, cache = model.extend(params, inputs_BT, _empty(model, params, loop.tokens_BW), lengths_B)
+    last_B1D = jnp.take_along_axis(features_BTD, lengths_B[:, None, None] - 1, axis=1)
+    return loop._replace(starts_B=starts_B, cache=cache), last_B1D
+
+
+def _read_on(model: Model, params: Params, loop: _Loop) -> tuple[_Loop, jax.Array]:
+    """The last token of every row that is not done, and its features_B1D."""
+    last_B1 = jnp.take_along_axis(loop.tokens_BW, loop.counts_B[:, None] - 1, axis=1)
+    features_B1D, cache = model.extend(params, last_B1, loop.cache, (~loop.done_B).astype(jnp.int32))
+    return loop._replace(cache=cache), features_B1D
 
 
 def _drawn(

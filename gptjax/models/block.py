@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from gptjax.attention import Visible
 from gptjax.attention.dropout import drop
@@ -24,18 +23,6 @@ class Memory(NamedTuple):
     """What the attention branch read."""
     mlp_inputs_BTD: jax.Array
     """What the MLP branch read, likewise."""
-
-
-def written(old_BKSH: jax.Array, new_BTKH: jax.Array, slots_BT: jax.Array) -> jax.Array:
-    """A cache with new keys or values in these places of its rows; those at S or behind are dropped.
-
-    The heads stand before the tokens: what one query reads of a head is then one matrix, which no product transposes.
-    """
-    B, K = old_BKSH.shape[:2]
-    # Heads have indices of their own so that one token of one row has several: a single one XLA takes for a slice, and
-    # copies the cache before it writes.
-    at = jnp.arange(B)[:, None, None], jnp.arange(K), slots_BT[:, :, None]
-    return old_BKSH.at[at].set(new_BTKH.astype(old_BKSH.dtype), mode="drop")
 
 
 class Attention(nn.Module):

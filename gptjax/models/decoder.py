@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from gptjax.attention import Visible, attend, dense
 from gptjax.attention.dropout import drop
 from gptjax.config import ConfigError
-from gptjax.models.block import Attention, Block, written
+from gptjax.models.block import Attention, Block
+from gptjax.models.cache import Cache, Remembered, written
 from gptjax.models.embed import look_up
 from gptjax.models.history import latest
 from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, product, rotary_angles, subkey
@@ -23,25 +24,6 @@ from gptjax.types import Array, Inside, Key, Params, Place
 
 if TYPE_CHECKING:
     from gptjax.models.gpt import GPT
-
-
-class Remembered(NamedTuple):
-    """One layer's part of a cache, with room for S tokens a row; J = conv_tokens - 1."""
-
-    keys_BKSH: jax.Array
-    values_BKSH: jax.Array
-    attn_inputs_BJD: jax.Array
-    """The last inputs of the attention branch, for its convolution."""
-    mlp_inputs_BJD: jax.Array
-    """The last inputs of the MLP branch, likewise."""
-
-
-class Cache(NamedTuple):
-    """Keys and values of the tokens read so far."""
-
-    layers: tuple[Remembered, ...]
-    lengths_B: jax.Array
-    """Tokens read of each row."""
 
 
 def _norm(config: GPT) -> nn.Module:

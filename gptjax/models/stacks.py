@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from gptjax.attention import Visible, attend
 from gptjax.attention.dropout import drop
 from gptjax.models import seq2seq
-from gptjax.models.block import Attention, Recall, written
+from gptjax.models.block import Attention, Recall
+from gptjax.models.cache import written
 from gptjax.models.cross import CrossAttention, KeysValues, of_source
 from gptjax.models.layers import LayerNorm, Mlp, subkey
 from gptjax.types import Key, Params, Place
