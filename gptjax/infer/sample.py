@@ -183,7 +183,7 @@ def _generate(
 
 
 def _read(model: Model, params: Params, room: int, columns: int, loop: _Loop) -> tuple[_Loop, jax.Array]:
-    """Every row afresh from its start, one that is full from half a context back; and features_B1D of its last token."""
+    """Every row read afresh, one that is full from half a context back; and features_B1D of the last tokens."""
     full_B = loop.counts_B - loop.starts_B > room
     starts_B = jnp.where(full_B, loop.counts_B - max(1, model.context // 2), loop.starts_B)
     lengths_B = loop.counts_B - starts_B
@@ -195,7 +195,7 @@ def _read(model: Model, params: Params, room: int, columns: int, loop: _Loop) ->
 
 
 def _read_on(model: Model, params: Params, loop: _Loop) -> tuple[_Loop, jax.Array]:
-    """The last token of every row that is not done, and its features_B1D."""
+    """Every row that is not done with its last token read; and features_B1D of those."""
     last_B1 = jnp.take_along_axis(loop.tokens_BW, loop.counts_B[:, None] - 1, axis=1)
     features_B1D, cache = model.extend(params, last_B1, loop.cache, (~loop.done_B).astype(jnp.int32))
     return loop._replace(cache=cache), features_B1D
