@@ -45,7 +45,8 @@ def _weights(q_BTNH: jax.Array, k_BSKH: jax.Array, visible: Visible) -> jax.Arra
     S, K = k_BSKH.shape[1:3]
     G = N // K
     q_BKMH = q_BTNH.reshape(B, T, K, G, H).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, H)
-    scores_BKMS = jnp.einsum("BKMH,BSKH->BKMS", q_BKMH, k_BSKH, preferred_element_type=jnp.float32) * H**-0.5
+    axes, keys = _laid_out(k_BSKH, T)
+    scores_BKMS = jnp.einsum(f"BKMH,{axes}->BKMS", q_BKMH, keys, preferred_element_type=jnp.float32) * H**-0.5
     mask_BKMS = jnp.tile(visible.whole_mask(T, S), (1, G, 1))[:, None]
     weights_BKMS = jax.nn.softmax(jnp.where(mask_BKMS, scores_BKMS, MASKED), axis=-1)
     if visible.key_segments_BS is not None or visible.offsets_B is not None or T > S:
@@ -58,5 +59,15 @@ def _mixed(weights_BKMS: jax.Array, v_BSKH: jax.Array, heads: int) -> jax.Array:
     """The values in these shares, [B, T, N, H]."""
     B, K, M, _ = weights_BKMS.shape
     G, H = heads // K, v_BSKH.shape[-1]
-    out_BKMH = jnp.einsum("BKMS,BSKH->BKMH", weights_BKMS.astype(v_BSKH.dtype), v_BSKH)
+    axes, values = _laid_out(v_BSKH, M // G)
+    out_BKMH = jnp.einsum(f"BKMS,{axes}->BKMH", weights_BKMS.astype(v_BSKH.dtype), values)
     return out_BKMH.reshape(B, K, G, M // G, H).transpose(0, 3, 1, 2, 4).reshape(B, M // G, heads, H)
+
+
+def _laid_out(x_BSKH: jax.Array, queries: int) -> tuple[str, jax.Array]:
+    """Keys or values as a product is to read them, and its name for their axes.
+
+    A single query reads a cache, whose heads stand before the tokens: said in that order, a CPU multiplies by it as it
+    lies, and said in the other it transposes a single row's first.
+    """
+    return ("BKSH", x_BSKH.swapaxes(1, 2)) if queries == 1 else ("BSKH", x_BSKH)

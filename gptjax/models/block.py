@@ -15,12 +15,12 @@ Recall = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 class Memory(NamedTuple):
-    """What a layer saw of its tokens: of a cache, all so far; from `Block`, of the new tokens or all that it used."""
+    """What a layer saw of its tokens, and the keys and values that it attended to."""
 
     keys_BSKH: jax.Array
     values_BSKH: jax.Array
     attn_inputs_BTD: jax.Array
-    """What the attention branch read; a cache keeps the last few, for the convolution."""
+    """What the attention branch read."""
     mlp_inputs_BTD: jax.Array
     """What the MLP branch read, likewise."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from gptjax.attention import Visible, attend, dense
 from gptjax.attention.dropout import drop
 from gptjax.config import ConfigError
-from gptjax.models.block import Attention, Block, Memory
+from gptjax.models.block import Attention, Block
+from gptjax.models.cache import Cache, Remembered, written
 from gptjax.models.embed import look_up
 from gptjax.models.history import latest
 from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, product, rotary_angles, subkey
@@ -23,15 +24,6 @@ from gptjax.types import Array, Inside, Key, Params, Place
 
 if TYPE_CHECKING:
     from gptjax.models.gpt import GPT
-
-
-class Cache(NamedTuple):
-    """Keys and values of the tokens read so far."""
-
-    layers: tuple[Memory, ...]
-    """For each layer, keys and values of at most S tokens a row, and the branches' last conv_tokens - 1 inputs."""
-    lengths_B: jax.Array
-    """Tokens read of each row."""
 
 
 def _norm(config: GPT) -> nn.Module:
@@ -168,7 +160,7 @@ def _begin(
 
 def head(config: GPT, vocab_size: int, params: Params, features: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     """Logits [..., V] in `dtype` of features [..., D], accumulated in float32; -inf for the vocabulary's padding."""
-    kernel_DV = params["embed"]["tokens"].T if config.tied else params["head"]["kernel"]
+    kernel_DV = params["head"]["kernel"] if "head" in params else params["embed"]["tokens"].T
     flat = features.reshape(-1, features.shape[-1])
     logits = product(flat, kernel_DV.astype(features.dtype), dtype)
     if config.logit_softcap is not None:
@@ -177,14 +169,23 @@ def head(config: GPT, vocab_size: int, params: Params, features: jax.Array, dtyp
     return unpadded(logits, vocab_size).reshape(*features.shape[:-1], -1)
 
 
+def prepare(config: GPT, params: Params) -> Params:
+    """Parameters for `extend` and `head` with each layer's apart, and a tied output matrix transposed.
+
+    Inside a compiled loop a CPU would copy every layer out of the stack again for every token.
+    """
+    prepared = params | {"blocks": unstack(params["blocks"], config.layers)}
+    return prepared | ({"head": {"kernel": params["embed"]["tokens"].T}} if config.tied else {})
+
+
 def cache(config: GPT, rows: int, length: int, dtype: Any) -> Cache:
     """An empty cache; raises `ConfigError` where it is longer than positions were learnt for."""
     if config.positions == "learned" and length > config.context:
         raise ConfigError(
             f"a cache of {length} tokens is longer than context={config.context}, and positions are learnt"
         )
-    shape = (rows, length, config.kv_heads or config.heads, config.width // config.heads)
-    empty = Memory(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), *_nothing_before(config, rows, dtype))
+    shape = (rows, config.kv_heads or config.heads, length, config.width // config.heads)
+    empty = Remembered(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), *_nothing_before(config, rows, dtype))
     layers = tuple(jax.tree.map(jnp.copy, empty) for _ in range(config.layers))
     return Cache(layers, jnp.zeros(rows, jnp.int32))
 
@@ -206,12 +207,11 @@ def extend(
     B, T = inputs_BT.shape
     counts_B = jnp.full(B, T, jnp.int32) if counts_B is None else counts_B
     positions_BT = cache.lengths_B[:, None] + jnp.arange(T)
-    length = cache.layers[0].keys_BSKH.shape[1]
+    length = cache.layers[0].keys_BKSH.shape[2]
     slots_BT = jnp.where(jnp.arange(T) < counts_B[:, None], positions_BT, length)
 
-    def recall(memory: Memory, *new: jax.Array) -> tuple[jax.Array, ...]:
-        at = jnp.arange(B)[:, None], slots_BT
-        return tuple(old.at[at].set(x.astype(old.dtype), mode="drop") for old, x in zip(memory[:2], new, strict=True))
+    def recall(memory: Remembered, *new: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(written(old, x_BTKH, slots_BT).swapaxes(1, 2) for old, x_BTKH in zip(memory[:2], new, strict=True))
 
     visible = Visible(window=config.window, offsets_B=cache.lengths_B)
     angles, block = _angles(config, positions_BT), _block(config, partial(attend, place=place))
@@ -221,7 +221,7 @@ def extend(
         before, keep = memory[2:], partial(recall, memory)
         x_BTD, new = _run(block, block_params, x_BTD, positions_BT, visible, angles, keep, before, None)
         kept = (latest(*pair, counts_B) for pair in zip(before, new[2:], strict=True))
-        layers.append(Memory(*new[:2], *kept))
+        layers.append(Remembered(*(x_BSKH.swapaxes(1, 2) for x_BSKH in new[:2]), *kept))
     return _final(config, params, x_BTD), Cache(tuple(layers), cache.lengths_B + counts_B)
 
 

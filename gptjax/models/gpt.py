@@ -17,7 +17,7 @@ from gptjax.attention import Call, Implementation, Visible, choose
 from gptjax.config import ModelConfig
 from gptjax.models import decoder, readout
 from gptjax.models.stack import Remat
-from gptjax.types import Array, Inside, Model, Params, Place
+from gptjax.types import Array, Inside, Model, Params, Place, as_they_are
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class GPT(ModelConfig):
         readout.require_vocabulary(self, vocab_size, padded_vocab_size)
         features = partial(decoder.features, self, place=place)
         head = partial(decoder.head, self, vocab_size)
+        platform = jax.default_backend() if place is None else place.platform
         return Model(
             init=partial(decoder.init, self, padded_vocab_size),
             apply=lambda params, *args, **kwargs: head(params, features(params, *args, **kwargs)),
@@ -113,6 +114,8 @@ class GPT(ModelConfig):
             extend=partial(decoder.extend, self, place=place),
             context=self.context,
             vocab_size=vocab_size,
+            # An accelerator reads a layer where it stands in the stack, and has no memory for a second copy.
+            prepare=partial(decoder.prepare, self) if platform == "cpu" else as_they_are,
         )
 
     def states(

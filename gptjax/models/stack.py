@@ -40,7 +40,12 @@ def each(layer: Layer, x_BTD: jax.Array, blocks: Params, layers: int) -> jax.Arr
 
 
 def unstack(blocks: Params, layers: int) -> list[Params]:
-    """One tree a layer. A split, whose gradient is one concatenation: indexing would add up L arrays of zeros."""
+    """One tree a layer. A split, whose gradient is one concatenation: indexing would add up L arrays of zeros.
+
+    Layers that have been taken apart before are given back as they are.
+    """
+    if isinstance(blocks, list):
+        return blocks
     leaves, tree = jax.tree.flatten(blocks)
     parts = zip(*(jax.lax.split(x, [1] * layers) for x in leaves), strict=True)
     return [jax.tree.unflatten(tree, [x[0] for x in part]) for part in parts]

@@ -13,6 +13,7 @@ from gptjax.attention import Visible, attend
 from gptjax.attention.dropout import drop
 from gptjax.models import seq2seq
 from gptjax.models.block import Attention, Recall
+from gptjax.models.cache import written
 from gptjax.models.cross import CrossAttention, KeysValues, of_source
 from gptjax.models.layers import LayerNorm, Mlp, subkey
 from gptjax.types import Key, Params, Place
@@ -35,7 +36,7 @@ class State(NamedTuple):
     """What was read of the target."""
 
     layers: tuple[KeysValues, ...]
-    """Keys and values of each layer, room for a whole row."""
+    """Keys and values of each layer, [B, N, S, H] with room for a whole row."""
     lengths_B: jax.Array
     """Tokens read."""
 
@@ -138,7 +139,7 @@ def attention(
 def start(config: TransformerTranslator, params: Params, memory: Memory, length: int) -> State:
     """No token read, and room for `length`."""
     B, (keys_BSNH, _) = len(memory.alive_BS), memory.layers[0]
-    empty = jnp.zeros((B, length, *keys_BSNH.shape[2:]), keys_BSNH.dtype)
+    empty = jnp.zeros((B, config.heads, length, config.width // config.heads), keys_BSNH.dtype)
     return State(tuple((empty, empty) for _ in memory.layers), jnp.zeros(B, jnp.int32))
 
 
@@ -153,15 +154,16 @@ def extend(
 ) -> tuple[jax.Array, State]:
     """(features_BTD, state) after T more target tokens; what would pass the state's end is not kept."""
     T = inputs_BT.shape[1]
-    at = jnp.arange(len(inputs_BT))[:, None], state.lengths_B[:, None] + jnp.arange(T)
+    slots_BT = state.lengths_B[:, None] + jnp.arange(T)
 
     def recall(old: KeysValues, *new: jax.Array) -> KeysValues:
-        keys, values = (o.at[at].set(n.astype(o.dtype), mode="drop") for o, n in zip(old, new, strict=True))
+        keys, values = (written(*pair, slots_BT).swapaxes(1, 2) for pair in zip(old, new, strict=True))
         return keys, values
 
     recalls = [partial(recall, old) for old in state.layers]
     features_BTD, _, layers = _decode(config, parts, params, memory, inputs_BT, key, state.lengths_B, recalls)
-    return features_BTD, State(layers, state.lengths_B + T)
+    kept = tuple((keys.swapaxes(1, 2), values.swapaxes(1, 2)) for keys, values in layers)
+    return features_BTD, State(kept, state.lengths_B + T)
 
 
 def _decode(

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,8 @@ import pytest
 
 from gptjax.config import ConfigError
 from gptjax.data.errors import DataError
-from gptjax.infer.sample import Decoding, generate, next_token
+from gptjax.infer import sample
+from gptjax.infer.sample import Decoding, generate, likeliest, next_token
 from gptjax.models.gpt import GPT
 from gptjax.types import Model
 
@@ -121,6 +123,19 @@ def test_a_row_does_not_depend_on_the_rows_beside_it():
     assert not np.array_equal(others[0], others[3])
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="it reads what a CPU's compiler made")
+def test_no_step_of_the_loop_copies_a_cache_or_takes_a_layer_out_of_the_stack():
+    model = GPT(2, heads=4, mlp_width=32, width=16, context=64).build(V, V)
+    params, tokens_BW = jax.eval_shape(model.init, KEY), np.zeros((1, 60), np.int32)
+    made = sample._generate.lower(model, 20, GREEDY, None, params, tokens_BW, np.full(1, 40, np.int32), KEY).compile()
+    loop = max((text for text in made.as_text().split("\n\n") if "ENTRY" not in text), key=len)
+    caches = re.findall(r" = f32\[1,4,60,4\]\S* (\w+)\(", loop)
+    assert caches.count("fusion") == 4  # keys and values of both layers, written where they are
+    assert "copy" not in caches
+    assert " = f32[16,32]" in loop  # layers come into the loop
+    assert not re.search(r"slice\S* = f32\[16,(16|32)\]", loop)
+
+
 # --- the choice of one token ---
 
 LOGITS_V = np.log(np.array([0.05, 0.4, 0.1, 0.3, 0.15], np.float32))
@@ -139,6 +154,12 @@ def test_temperature_sharpens_and_zero_is_greedy():
     sharp = np.exp(LOGITS_V / 0.5)
     np.testing.assert_allclose(drawn(Decoding(temperature=0.5)), sharp / sharp.sum(), atol=0.03)
     assert drawn(Decoding(temperature=0.0))[1] == drawn(Decoding(temperature=1e-4), LOGITS_V * 1e4)[1] == 1.0
+
+
+def test_the_likeliest_is_the_lowest_of_equal_ids_and_no_id_where_there_is_no_number():
+    nan, inf = np.nan, np.inf
+    logits_BV = np.array([[1, 3, 3], [-inf, 0, -inf], [-inf, -inf, -1], [0, nan, 1], [2, 1, 0]], np.float32)
+    assert likeliest(logits_BV).tolist() == [1, 1, 2, 3, 0]
 
 
 def test_top_k_keeps_the_k_likeliest_in_their_proportions():

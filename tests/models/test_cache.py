@@ -46,11 +46,11 @@ def test_padding_leaves_no_trace_in_the_cache(built, inputs):
     empty = built.model.cache(3, 20, jnp.float32)
     counts_B = np.array([7, 2, 0])
     _, cache = built.extend(built.params, inputs[:, :7], empty, counts_B)
-    for keys_BSKH, values_BSKH, *_ in cache.layers:
+    for keys_BKSH, values_BKSH, *_ in cache.layers:
         for row, count in enumerate((7, 2, 0)):
-            for memory in (np.asarray(keys_BSKH), np.asarray(values_BSKH)):
-                assert memory[row, :count].any(axis=(1, 2)).all()
-                assert not memory[row, count:].any()
+            for memory in (np.asarray(keys_BKSH), np.asarray(values_BKSH)):
+                assert memory[row, :, :count].any(axis=(0, 2)).all()
+                assert not memory[row, :, count:].any()
 
 
 def test_padding_never_wraps_or_overwrites_at_the_end_of_the_cache(built, inputs):
@@ -72,3 +72,14 @@ def test_a_cache_holds_the_dtype_that_it_was_asked_for(built, inputs):
 def test_a_cache_longer_than_learnt_positions_is_refused(gpt2):
     with pytest.raises(ConfigError, match="a cache of 25 tokens is longer than context=24"):
         gpt2.build(53, 53).cache(1, 25, jnp.float32)
+
+
+def test_prepared_parameters_are_read_as_the_stacked_ones_are(built, inputs):
+    model, prepared = built.model, built.model.prepare(built.params)
+    cache = model.cache(3, 20, jnp.float32)
+    expected, after = built.extend(built.params, inputs[:, :7], cache)
+    found, kept = built.extend(prepared, inputs[:, :7], cache)
+    assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5, atol=1e-6), kept, after)
+    logits = model.head(built.params, expected)
+    assert_allclose(model.head(prepared, expected), logits, rtol=1e-5, atol=1e-5)
