@@ -3,6 +3,8 @@
 Command      python experiments/instructions.py --init RUN_OR_FOLDER --data dolly_3k.json --judged instructions.jsonl
              --out runs/instructions [--template chat_template.jinja] [--steps 200]
 Cost         minutes on two CPU cores for a model of a few million parameters
+Expected     a GPT of 1.4M parameters and 256 tokens of context, after 4.1M tokens of WikiText-2, from its Hugging Face
+             folder: 9.18 nats a token of the held-out answers before, 5.23 after 200 updates; greedy answers repeat
 Data         records with "instruction" and "output", or "messages" (Hugging Face: databricks/databricks-dolly-15k; the
              252 user-oriented instructions of yizhongw/self-instruct, which are never trained on)
 
@@ -101,7 +103,7 @@ def main(init: Path, data: Path, judged: Path, out: Path, template: str, steps: 
     page.write([out], out / "report.html")
     shown = Table("", "before", "after", title="Held-out answers")
     for name in names:
-        shown.add_row(name, f"{was[name]:.4f}", f"{now[name]:.4f}")
+        shown.add_row(name, *(f"{x:,}" if isinstance(x, int) else f"{x:.4f}" for x in (was[name], now[name])))
     Console().print(shown)
     say(f"wrote {out / 'report.html'}")
 
