@@ -22,13 +22,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from gptjax import judge, trained
+from gptjax import trained
 from gptjax.cli import default_cache, guarded, say
 from gptjax.data.errors import DataError
 from gptjax.evals.choice import Question, continuation_nats
 from gptjax.infer import beam
 from gptjax.infer.beam import Beam
 from gptjax.infer.sample import Decoding, generate
+from gptjax.judging import judge
 
 WAYS: dict[str, Decoding | Beam] = {
     "greedy": Decoding(temperature=0.0),

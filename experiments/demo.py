@@ -20,13 +20,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from gptjax import judge, launch, trained
+from gptjax import launch, trained
 from gptjax.cli import default_cache, guarded, say
 from gptjax.config import Checkpoints, Corpus, Data, Evaluation, Run
 from gptjax.data import store
 from gptjax.data.tokenizers import SentencePiece
 from gptjax.evals import choice
 from gptjax.infer.sample import Decoding
+from gptjax.judging import judge
 from gptjax.models import ngram
 from gptjax.models.gpt import GPT
 from gptjax.objectives.causal import Causal

@@ -24,13 +24,14 @@ from finetune import sft
 from rich.console import Console
 from rich.table import Table
 
-from gptjax import arguments, judge, launch, trained
+from gptjax import arguments, launch, trained
 from gptjax.cli import default_cache, guarded, say
 from gptjax.config import Corpus, Data, Run
 from gptjax.data import records
 from gptjax.evals.sweep import nothing
 from gptjax.infer.sample import Decoding
 from gptjax.interop import origin as folders
+from gptjax.judging import judge
 from gptjax.objectives.sft import SFT
 from gptjax.report import page
 from gptjax.train import sharding

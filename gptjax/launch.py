@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gptjax import exam, judge, trained
+from gptjax import trained
 from gptjax.config import ConfigError, Run, Sources, to_json
 from gptjax.data import tokenizers
 from gptjax.data.stream import fingerprint, running, stream, unread
@@ -17,6 +17,7 @@ from gptjax.data.tokenizer import Tokenizer
 from gptjax.data.tokenizers import SentencePiece
 from gptjax.evals.sweep import Evaluator
 from gptjax.interop import origin
+from gptjax.judging import exam, judge
 from gptjax.models.gpt import GPT
 from gptjax.objectives.causal import Causal
 from gptjax.report import page

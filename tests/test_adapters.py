@@ -8,9 +8,10 @@ import pytest
 from runs import TARGETS, finished, gptjax, results, rows
 from train.test_resume import final_arrays
 
-from gptjax import config, judge, trained
+from gptjax import config, trained
 from gptjax.cli import run_verb
 from gptjax.interop import folder as folders
+from gptjax.judging import judge
 from gptjax.objectives.lora import Lora
 from gptjax.objectives.tasks import Classification
 

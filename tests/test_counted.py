@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gptjax import arguments, config, counted, judge, scored, trained
+from gptjax import arguments, config, counted, trained
 from gptjax.cli import run_verb
 from gptjax.config import ConfigError, Corpus, Data
 from gptjax.counted import Counting
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizers import Characters
 from gptjax.infer.sample import Decoding
+from gptjax.judging import judge, scored
 from gptjax.models import ngram
 from gptjax.report import page
 from gptjax.train import log

@@ -21,7 +21,7 @@ def to_terminal(task: str, examples: int, measures: Mapping[str, Measured], defi
 
 
 def of_harness(found: Mapping[str, Any]) -> Table:
-    """What `gptjax.harnessed.asked` gives: a row for each metric of each task."""
+    """What `gptjax.judging.harnessed.asked` gives: a row for each metric of each task."""
     said = f"{found['requests']:,} requests in {found['seconds']:.1f} seconds"
     table = Table("task", "examples", "metric", "value", "standard error", caption=said, caption_justify="left")
     for task in found["tasks"]:

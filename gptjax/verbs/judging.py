@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from gptjax import arguments, comparing, exam, harnessed, inspecting, judge, scored
+from gptjax import arguments
 from gptjax.config import ConfigError
 from gptjax.infer.beam import Beam
 from gptjax.infer.sample import Decoding
+from gptjax.judging import comparing, exam, harnessed, inspecting, judge, scored
 from gptjax.report import answers, comparison, inspection
 from gptjax.report import surprisal as coloured
 from gptjax.verbs.options import Compare, Eval, Inspect, Sample, Score

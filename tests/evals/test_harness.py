@@ -6,9 +6,10 @@ import os
 import numpy as np
 import pytest
 
-from gptjax import harnessed, trained
+from gptjax import trained
 from gptjax.config import ConfigError
 from gptjax.interop import adopt
+from gptjax.judging import harnessed
 
 pytest.importorskip("lm_eval")
 torch = pytest.importorskip("torch")

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from gptjax import judge, launch, scored, trained
+from gptjax import launch, trained
 from gptjax.config import Checkpoints, ConfigError, Corpus, Data, Evaluation, Run
 from gptjax.data.errors import DataError
 from gptjax.data.stream import fingerprint, stream
@@ -15,6 +15,7 @@ from gptjax.evals.translation import Translated, summary
 from gptjax.infer.beam import Beam
 from gptjax.infer.sample import Decoding
 from gptjax.infer.translate import as_source, looks, translate
+from gptjax.judging import judge, scored
 from gptjax.models.encoder_decoder_rnn import RecurrentTranslator
 from gptjax.objectives.forcing import LinearDecay
 from gptjax.objectives.seq2seq import Seq2Seq

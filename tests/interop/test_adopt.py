@@ -9,13 +9,14 @@ import pytest
 import tokenizers as library
 from interop.families import GPT2, MODELS, made
 
-from gptjax import judge, trained
+from gptjax import trained
 from gptjax.config import ConfigError, Corpus, Data, Evaluation
 from gptjax.data.errors import DataError
 from gptjax.infer.sample import Decoding
 from gptjax.interop import folder as folders
 from gptjax.interop import tokens
 from gptjax.interop.adopt import adopt, rows
+from gptjax.judging import judge
 from gptjax.launch import launch
 from gptjax.models.gpt import GPT
 from gptjax.train.folder import FolderError

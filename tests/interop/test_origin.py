@@ -10,7 +10,7 @@ import pytest
 from interop.families import GPT2, MODELS, made
 from runs import TARGETS
 
-from gptjax import arguments, config, judge, scored, trained
+from gptjax import arguments, config, trained
 from gptjax.cli import run_verb
 from gptjax.config import ConfigError
 from gptjax.data.errors import DataError
@@ -18,6 +18,7 @@ from gptjax.infer.sample import Decoding
 from gptjax.interop import folder as folders
 from gptjax.interop import origin, safe
 from gptjax.interop.adopt import adopt
+from gptjax.judging import judge, scored
 from gptjax.types import Place
 
 

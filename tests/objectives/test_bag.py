@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gptjax import judge, launch
+from gptjax import launch
 from gptjax.config import Checkpoints, ConfigError, Corpus, Data, Evaluation, Run
 from gptjax.data.tokenizers import Words
+from gptjax.judging import judge
 from gptjax.models.vectors import Vectors
 from gptjax.objectives.bag import Bag, BagBatch
 from gptjax.train.optim import Adam

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from gptjax import cli, harnessed
+from gptjax import cli
 from gptjax.config import ConfigError
+from gptjax.judging import harnessed
 
 
 def test_without_the_harness_its_tasks_name_the_extra(monkeypatch, tmp_path):

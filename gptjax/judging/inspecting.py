@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptjax import counted, judge, trained
+from gptjax import counted, trained
 from gptjax.config import ModelConfig
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.evals import similarity
 from gptjax.evals.lens import Lens, lens
-from gptjax.judge import Say
+from gptjax.judging import judge
+from gptjax.judging.judge import Say
 from gptjax.models import ngram
 from gptjax.models.gpt import GPT
 from gptjax.models.vectors import Vectors

@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gptjax import scored
 from gptjax.config import SEEDS, ConfigError
 from gptjax.data import corpora
 from gptjax.data.errors import DataError
 from gptjax.evals import differences, words
 from gptjax.evals.differences import Comparison, Labels, Units
-from gptjax.judge import Say
+from gptjax.judging import scored
+from gptjax.judging.judge import Say
+from gptjax.judging.scored import Read
 from gptjax.report.comparison import Reader
-from gptjax.scored import Read
 
 
 class Compared(NamedTuple):

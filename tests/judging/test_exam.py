@@ -10,12 +10,13 @@ import pytest
 from runs import TARGETS, rows
 from test_cli import mistake, mistake_after_notes
 
-from gptjax import exam, judge, launch, trained
+from gptjax import launch, trained
 from gptjax.cli import run_verb
 from gptjax.config import Checkpoints, ConfigError, Evaluation, TaskConfig
 from gptjax.evals.choices import MinimalPairs
 from gptjax.evals.lastword import LastWord
 from gptjax.evals.sweep import Evaluator
+from gptjax.judging import exam, judge
 from gptjax.train import checkpoint
 
 TASKS = """

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gptjax import counted, judge, trained
+from gptjax import counted, trained
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.evals import carried, likelihood
 from gptjax.evals.windows import read_before, windows
-from gptjax.judge import Say
+from gptjax.judging import judge
+from gptjax.judging.judge import Say
 from gptjax.types import TokenSplit
 
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from untrained import write
 
-from gptjax import counted, inspecting, judge, trained
+from gptjax import counted, trained
 from gptjax.cli import run_verb
 from gptjax.config import Corpus, Data
 from gptjax.counted import Counting
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizers import Bytes, Words
 from gptjax.evals import likelihood, pseudo
-from gptjax.inspecting import inspect
+from gptjax.judging import inspecting, judge
+from gptjax.judging.inspecting import inspect
 from gptjax.models.bert import Bert
 from gptjax.models.gpt import GPT
 from gptjax.models.recurrent import Recurrent

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from untrained import write
 
-from gptjax import judge, scored
 from gptjax.config import Data, Evaluation
 from gptjax.data.tokenizers import Bytes
+from gptjax.judging import judge, scored
 from gptjax.models.gpt import GPT
 from gptjax.models.recurrent import Recurrent
 

@@ -15,7 +15,7 @@ from gptjax.evals.bootstrap import Measured
 from gptjax.evals.sweep import Between, Evaluator, nothing
 from gptjax.evals.task import Subject
 from gptjax.interop import origin
-from gptjax.judge import Say, in_precision
+from gptjax.judging.judge import Say, in_precision
 from gptjax.train import sharding
 from gptjax.types import Model, Params
 

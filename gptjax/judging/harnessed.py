@@ -14,7 +14,7 @@ from gptjax import trained
 from gptjax.config import ConfigError
 from gptjax.evals.continuations import TOKENS_AT_ONCE
 from gptjax.interop import origin
-from gptjax.judge import Say, in_precision
+from gptjax.judging.judge import Say, in_precision
 from gptjax.types import Model
 
 SEED = 1234

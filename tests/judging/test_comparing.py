@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from untrained import write
 
-from gptjax import comparing, counted, judge, scored
+from gptjax import counted
 from gptjax.cli import run_verb
 from gptjax.config import Corpus, Data, Evaluation
 from gptjax.counted import Counting
 from gptjax.data.tokenizers import Bytes, Characters, Words
 from gptjax.evals import letters
+from gptjax.judging import comparing, judge, scored
 from gptjax.models.bert import Bert
 from gptjax.models.gpt import GPT
 from gptjax.models.recurrent import Recurrent
