@@ -19,6 +19,7 @@ from gptjax.config import ConfigError
 from gptjax.data.errors import DataError
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.evals import continuations
+from gptjax.infer.ladder import rung
 from gptjax.infer.sample import Decoding, generate
 from gptjax.types import Model, Params
 
@@ -120,12 +121,13 @@ class Backend(TemplateLM):
             done = len(made[left[0]])  # every row that is not finished has as many
             tokens = min(tokens, settings["max_gen_toks"] - done)
             read = [np.concatenate([prompts[row], made[row]]) for row in left]
+            read += [read[0]] * (rung(len(read)) - len(read))  # few shapes are compiled
             self.drawn += 1  # so that no two batches draw the same noise, nor two calls
             key = jax.random.fold_in(self.key, self.drawn)
             new = generate(self.model, self.params, read, tokens, settings["decoding"], key, self.codec.eos_id)
-            for row, ids in zip(left, new, strict=True):
+            for row, ids in zip(left, new, strict=False):
                 made[row] = np.concatenate([made[row], ids])
-            ended = {row for row, ids in zip(left, new, strict=True) if len(ids) < tokens}
+            ended = {row for row, ids in zip(left, new, strict=False) if len(ids) < tokens}
             texts = {row: self.codec.decode(made[row]) for row in left}
             stopped = {row for row, text in texts.items() if any(stop in text for stop in settings["until"] if stop)}
             full = done + tokens >= settings["max_gen_toks"]

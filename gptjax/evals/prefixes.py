@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gptjax.infer.ladder import rung
+
 Pair = tuple[np.ndarray, np.ndarray]
 """Ids of a context and of the continuation behind it."""
 CACHED = 2
@@ -158,12 +160,6 @@ def _columns(group: Group, context: int) -> int:
 def _states(group: Group) -> int:
     reads = sum(map(len, group.continuations))
     return reads - len(group.requests) + 1 if group.shared else reads
-
-
-def rung(length: int) -> int:
-    """The next length of a short ladder: 0, 1, 2, 4, ... 64, and from there on the middles between powers of two."""
-    power = 1 << max(length - 1, 0).bit_length() if length else 0
-    return power * 3 // 4 if power > 64 and length <= power * 3 // 4 else power
 
 
 def placed(group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from gptjax.config import SEEDS, ConfigError
+from gptjax.data.errors import DataError
 from gptjax.data.records import Record
 from gptjax.evals import statistics, wording
 from gptjax.evals.choosing import over_seeds
-from gptjax.evals.prefixes import rung
 from gptjax.evals.shots import Shots
 from gptjax.evals.statistics import Statistic
 from gptjax.evals.sweep import Between
@@ -81,6 +81,12 @@ class Writing(Task):
         begin = [id for id in (subject.tokenizer.bos_id,) if id is not None]
         room = subject.model.context - self.max_tokens
         read = [np.concatenate([begin, prompt]).astype(np.int32)[-room:] for prompt in prompts]
+        for number, ids in enumerate(read):
+            if not len(ids):
+                origin = records[number % len(records)][0]
+                raise DataError(
+                    f"{origin}: prompt={self.prompt!r} gives no text to continue; write something before it"
+                )
         cut = sum(len(prompt) + len(begin) > room for prompt in prompts)
         notes = (f"{self.name}: {cut:,} of {len(prompts):,} prompts lost their oldest tokens",) if cut else ()
 
@@ -117,9 +123,7 @@ class Writing(Task):
         found, key = [""] * len(prompts), jax.random.key(self.seed)
         for number, chosen in enumerate(_alike(prompts, subject.rows)):
             rows = [prompts[i] for i in chosen]
-            # One row as long as a rung of the ladder, and always as many rows: few shapes are compiled.
-            longest = min(rung(max(map(len, rows))), subject.model.context)
-            rows += [np.resize(rows[0], longest)] * (subject.rows + 1 - len(rows))
+            rows += [rows[0]] * (subject.rows - len(rows))  # always as many: one shape is compiled
             drawn = jax.random.fold_in(key, number)
             made = generate(
                 subject.model, params, rows, self.max_tokens, self.decoding, drawn, subject.tokenizer.eos_id

@@ -15,6 +15,7 @@ import numpy as np
 
 from gptjax.config import Config, ConfigError
 from gptjax.data.errors import DataError
+from gptjax.infer.ladder import rung
 from gptjax.types import Cache, Key, Model, Params
 
 
@@ -117,7 +118,10 @@ def generate(
     for row, prompt in enumerate(prompts):
         _check(row, prompt, model.vocab_size)
     counts_B = np.array([len(prompt) for prompt in prompts], np.int32)
-    tokens_BW = np.zeros((len(prompts), int(counts_B.max()) + max_tokens), np.int32)
+    longest = int(counts_B.max())
+    # Filled up to few widths, so that few programs are compiled; but not beyond a context that has room for all.
+    filled = min(rung(longest), max(longest, model.context - max_tokens))
+    tokens_BW = np.zeros((len(prompts), filled + max_tokens), np.int32)
     for row, prompt in enumerate(prompts):
         tokens_BW[row, : len(prompt)] = prompt
     out_BW, ends_B, finite = jax.device_get(

@@ -7,6 +7,7 @@ import pytest
 from evals.judges import BYTES, SUBJECT, judged, liking, successor
 
 from gptjax.config import ConfigError
+from gptjax.data.errors import DataError
 from gptjax.evals import statistics, writing
 from gptjax.evals.shots import Shots
 from gptjax.evals.writing import Writing, Written
@@ -57,6 +58,12 @@ def test_long_prompts_lose_their_oldest_tokens_and_are_counted(tmp_path):
     assert found.notes == ("w: 1 of 2 prompts lost their oldest tokens",)
     with pytest.raises(ConfigError, match="max_tokens=64 leaves no room in a context of 64"):
         judged(asked(tmp_path, ("q", "x"), max_tokens=64), liking("a"))
+
+
+def test_a_prompt_without_a_token_is_refused_with_its_line_before_anything_is_written(tmp_path):
+    task = asked(tmp_path, ("one", "a"), ("", "b"), prompt="{question}")
+    with pytest.raises(DataError, match=r"w\.jsonl:2: prompt='{question}' gives no text to continue"):
+        task.build(SUBJECT)
 
 
 def test_corpus_measures_are_sacrebleus():

@@ -110,6 +110,15 @@ def test_a_row_ends_before_the_end_of_text_and_the_others_go_on(name):
     assert len({len(tokens) for tokens in found}) > 1
 
 
+def test_prompts_of_many_lengths_share_one_program():
+    model = GPT(1, heads=2, **(SIZES | {"context": 64})).build(V, V)
+    params, before = model.init(KEY), sample._generate._cache_size()
+    for length in (17, 24, 32):
+        (new,) = generate(model, params, [np.arange(length, dtype=np.int32) % V], 3, GREEDY, KEY)
+        assert len(new) == 3
+    assert sample._generate._cache_size() == before + 1
+
+
 def test_the_same_key_gives_the_same_tokens_and_another_key_others():
     first, again, other = (cached("classic", key=jax.random.key(k)) for k in (1, 1, 2))
     for a, b, c in zip(first, again, other, strict=True):
