@@ -28,6 +28,7 @@ from gptjax import arguments, launch, trained
 from gptjax.cli import default_cache, guarded, say
 from gptjax.config import Corpus, Data, Run
 from gptjax.data import records
+from gptjax.data.tokenizer import Tokenizer
 from gptjax.evals.sweep import nothing
 from gptjax.infer.sample import Decoding
 from gptjax.interop import origin as folders
@@ -61,35 +62,36 @@ def tuned(init: Path, data: Path, judged: Path, template: str, steps: int) -> Ru
     )
 
 
-def before(run: Run, cache: Path) -> dict[str, float]:
+def before(run: Run, found: trained.Trained) -> dict[str, float]:
     """What training will be judged by, of the model that it begins with."""
-    found = folders.load(Path(str(run.init)), say, flag="--init")
     place = sharding.place(sharding.make_mesh(run.mesh, jax.devices()))
     model, objective = trained.build(run, found.tokenizer, place)
-    sources = run.objective.sources(run.data, found.tokenizer, model.context, run.seed, cache)
+    sources = run.objective.sources(run.data, found.tokenizer, model.context, run.seed, default_cache())
     evaluator = judge.evaluator(run, model, objective, sources, found.tokenizer.bos_id)
     assert evaluator is not None
     return evaluator.judge(trained.grafting(found, "all")(objective.init(jax.random.key(0))), nothing)
 
 
-def prompts(run: Run, judged: Path) -> list[str]:
-    """The first held-out instructions as the template writes them."""
+def prompts(run: Run, judged: Path, tokenizer: Tokenizer) -> list[str]:
+    """The first held-out instructions as the template writes them, special tokens spelt."""
     objective = run.objective
     assert isinstance(objective, SFT)
-    chats = [objective.pieces(record, origin)[0] for origin, record in islice(records.records(judged), SHOWN)]
-    return [chat[0].text for chat in chats]
+    specials, eos = tuple(tokenizer.specials), tokenizer.eos_text
+    first = islice(records.records(judged), SHOWN)
+    return [objective.pieces(record, origin, specials, eos)[0][0].spelt(eos) for origin, record in first]
 
 
 def answers(folder: Path, asked: list[str]) -> list[dict[str, Any]]:
     """Greedy answers."""
-    found = judge.continued(folder, asked, ANSWER_TOKENS, Decoding(0.0), 0, say)
+    found = judge.continued(folder, asked, ANSWER_TOKENS, Decoding(0.0), 0, say, special_tokens=True)
     return [{**sample, "decoding": "greedy"} for sample in found["samples"]]
 
 
 def main(init: Path, data: Path, judged: Path, out: Path, template: str, steps: int) -> None:
     """Judge, tune, judge again, and write one report."""
     cache, run = default_cache(), tuned(init, data, judged, template, steps)
-    asked, was = prompts(run, judged), before(run, cache)
+    found = folders.load(init, say, flag="--init")
+    asked, was = prompts(run, judged, found.tokenizer), before(run, found)
     launch.launch(run, out, cache, say)
     now = judge.held_out(out, None, None, cache, say)
     names = [name for name in was if name in now]

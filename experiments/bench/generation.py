@@ -27,7 +27,7 @@ from gptjax.cli import guarded
 from gptjax.config import ConfigError
 from gptjax.infer.sample import Decoding, generate
 from gptjax.models.gpt import GPT
-from gptjax.types import Model
+from gptjax.types import Model, Place
 
 PROMPT_TOKENS, NEW_TOKENS, VOCABULARY = 64, 256, 8192
 MODEL = GPT(layers=6, width=384, heads=6, mlp_width=1536, context=PROMPT_TOKENS + NEW_TOKENS)
@@ -38,8 +38,9 @@ Generator = Callable[[np.ndarray], np.ndarray]
 
 
 def ours(params: Any) -> Generator:
-    """gptjax's own `generate`."""
-    model, decoding = MODEL.build(VOCABULARY, VOCABULARY), Decoding(temperature=0.0)
+    """gptjax's own `generate`, of the model as a run builds it."""
+    place, decoding = Place(jax.devices()[0].platform), Decoding(temperature=0.0)
+    model = MODEL.build(VOCABULARY, VOCABULARY, place)
 
     def run(prompts_BP: np.ndarray) -> np.ndarray:
         return np.stack(generate(model, params, list(prompts_BP), NEW_TOKENS, decoding, jax.random.key(0)))

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
+
 Work = Callable[[], object]
 
 
@@ -27,6 +29,7 @@ def peak_bytes(prepare: Callable[[], Work]) -> int:
 
 
 def _measured(prepare: Callable[[], Work], queue: "multiprocessing.SimpleQueue[int]") -> None:
+    jax.devices()  # the library's own
     before = _status("VmRSS")
     work = prepare()
     work()

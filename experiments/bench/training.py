@@ -29,7 +29,7 @@ from gptjax.config import ConfigError, Run
 from gptjax.data.tokenizers import Bytes
 from gptjax.models.gpt import GPT
 from gptjax.objectives.causal import Causal, next_token
-from gptjax.train import machine
+from gptjax.train import allocator, machine
 from gptjax.train.optim import AdamW
 from gptjax.train.schedules import Constant
 from gptjax.train.state import TrainState, init_state
@@ -138,8 +138,10 @@ def alone(name: str, who: str) -> Work:
     """Two updates of one form, for a process that holds no other."""
     case = CASES[name]
     if who == "gptjax":
+        allocator.keep_freed_memory()  # as `gptjax train` does
         return partial(ours(case)[0], 2)
-    params = jax.device_get(case.model.build(case.vocab_size, case.padded).init(jax.random.key(0)))
+    shapes = jax.eval_shape(case.model.build(case.vocab_size, case.padded).init, jax.random.key(0))
+    params = jax.tree.map(lambda x: np.full(x.shape, 0.02, np.float32), shapes)
     return partial(theirs(case, params, compiled=who == "torch.compile"), 2)
 
 

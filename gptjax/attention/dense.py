@@ -67,7 +67,7 @@ def _mixed(weights_BKMS: jax.Array, v_BSKH: jax.Array, heads: int) -> jax.Array:
 def _laid_out(x_BSKH: jax.Array, queries: int) -> tuple[str, jax.Array]:
     """Keys or values as a product is to read them, and its name for their axes.
 
-    A single query reads a cache, whose heads stand before the tokens: said in that order, a CPU multiplies by it as it
-    lies, and said in the other it transposes a single row's first.
+    A single query mostly reads a cache, whose heads stand before the tokens: said in that order, a CPU multiplies by it
+    as it lies, and said in the other it transposes a single row's first.
     """
     return ("BKSH", x_BSKH.swapaxes(1, 2)) if queries == 1 else ("BSKH", x_BSKH)

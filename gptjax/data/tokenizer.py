@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -92,10 +93,15 @@ class Tokenizer:
         """The id that stands for whatever the vocabulary cannot spell; None where it spells all text or refuses it."""
         return self.codec.unknown
 
-    @property
+    @cached_property
     def specials(self) -> Mapping[str, int]:
         """The codec's ids that no text becomes (an end of text, a turn's beginning), by what is written for them."""
         return self.codec.specials
+
+    @cached_property
+    def eos_text(self) -> str | None:
+        """What is written for `eos_id`, where something is."""
+        return next((text for text, id in self.specials.items() if id == self.eos_id), None)
 
     @cached_property
     def vocab_size(self) -> int:
@@ -117,6 +123,15 @@ class Tokenizer:
     def encode(self, text: str) -> np.ndarray:
         """int32 ids [n] of the text alone, no bos, no eos; raises `DataError` for what the vocabulary cannot spell."""
         return self.encode_batch([text])[0]
+
+    def encode_written(self, text: str) -> np.ndarray:
+        """int32 ids of a text like a chat template's, in which what is written for a special token becomes that."""
+        if not self.specials:
+            return self.encode(text)
+        longest_first = sorted(self.specials, key=len, reverse=True)
+        parts = re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
+        ids = [[self.specials[part]] if number % 2 else self.encode(part) for number, part in enumerate(parts)]
+        return np.concatenate(ids).astype(np.int32)
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """int32 ids of each text alone, on all cores where the library has threads."""

@@ -181,7 +181,7 @@ def _generate(
     if width <= room:
         last = until_full(min(model.context, width - max_tokens), first)
     else:
-        again = functools.partial(until_full, min(model.context, width))
+        again = functools.partial(until_full, room)
         last = jax.lax.while_loop(going_on, again, first)
     return last.tokens_BW, last.counts_B, last.finite
 

@@ -224,16 +224,25 @@ def _writer(folder: Path, say: Say) -> _Writer:
 
 
 def continued(
-    folder: Path, prompts: list[str], max_tokens: int, decoding: Decoding, seed: int, say: Say
+    folder: Path,
+    prompts: list[str],
+    max_tokens: int,
+    decoding: Decoding,
+    seed: int,
+    say: Say,
+    special_tokens: bool = False,
 ) -> dict[str, Any]:
-    """`gptjax sample`: every prompt with its continuation, the same for the same seed."""
+    """`gptjax sample`: every prompt with its continuation, the same for the same seed.
+
+    With `special_tokens`, what a prompt writes for a special token becomes that token, as in a chat by a template.
+    """
     if not prompts:
         raise ConfigError("there is nothing to continue; ask for one sample at least")
     if not 0 <= seed < SEEDS:
         raise ConfigError(f"seed={seed} is not in [0, 2**32)")
     writer = _writer(folder, say)
     tokenizer = writer.tokenizer
-    encoded = _encoded(tokenizer, prompts)
+    encoded = _encoded(tokenizer, prompts, special_tokens)
     made = writer.generate(encoded, max_tokens, decoding, jax.random.key(seed))
     samples = [
         {"prompt": prompt, "text": tokenizer.decode(ids), "tokens": len(ids)}
@@ -243,21 +252,25 @@ def continued(
     return {"step": writer.step, "seed": seed, "decoding": how, "samples": samples}
 
 
-def _encoded(tokenizer: Tokenizer, prompts: list[str]) -> list[np.ndarray]:
+def _encoded(tokenizer: Tokenizer, prompts: list[str], special_tokens: bool) -> list[np.ndarray]:
     """Ids of the prompts, behind a beginning-of-text token where there is one; an empty one follows some text's end."""
     begin = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
     if not all(prompts) and not begin:
         begin = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
-    return [np.array([*begin, *tokenizer.encode(prompt)], np.int32) for prompt in prompts]
+    encode = tokenizer.encode_written if special_tokens else tokenizer.encode
+    return [np.array([*begin, *encode(prompt)], np.int32) for prompt in prompts]
 
 
-def searched(folder: Path, prompt: str, max_tokens: int, how: Beam, say: Say) -> dict[str, Any]:
+def searched(
+    folder: Path, prompt: str, max_tokens: int, how: Beam, say: Say, special_tokens: bool = False
+) -> dict[str, Any]:
     """`gptjax sample --beams`: the hypotheses that a beam search ends with, the best first, with their nats."""
     found = language_model(folder, say)
     if not found.model.causal:
         raise ConfigError("the model reads both sides of a token and cannot continue a text; search with a GPT")
     tokenizer, params = found.tokenizer, in_precision(found.params["model"], found.run.precision)
-    [best] = beam.continuations(found.model, params, _encoded(tokenizer, [prompt]), max_tokens, how, tokenizer.eos_id)
+    encoded = _encoded(tokenizer, [prompt], special_tokens)
+    [best] = beam.continuations(found.model, params, encoded, max_tokens, how, tokenizer.eos_id)
     samples = [
         {"prompt": prompt, "text": tokenizer.decode(h.tokens), "tokens": len(h.tokens), "nats": -h.log_probability}
         for h in best

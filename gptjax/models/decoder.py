@@ -160,7 +160,8 @@ def _begin(
 
 def head(config: GPT, vocab_size: int, params: Params, features: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     """Logits [..., V] in `dtype` of features [..., D], accumulated in float32; -inf for the vocabulary's padding."""
-    kernel_DV = params["head"]["kernel"] if "head" in params else params["embed"]["tokens"].T
+    whole = not config.tied or "head" in params  # `prepare` gives a tied model a head
+    kernel_DV = params["head"]["kernel"] if whole else params["embed"]["tokens"].T
     flat = features.reshape(-1, features.shape[-1])
     logits = product(flat, kernel_DV.astype(features.dtype), dtype)
     if config.logit_softcap is not None:

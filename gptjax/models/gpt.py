@@ -104,7 +104,6 @@ class GPT(ModelConfig):
         readout.require_vocabulary(self, vocab_size, padded_vocab_size)
         features = partial(decoder.features, self, place=place)
         head = partial(decoder.head, self, vocab_size)
-        platform = jax.default_backend() if place is None else place.platform
         return Model(
             init=partial(decoder.init, self, padded_vocab_size),
             apply=lambda params, *args, **kwargs: head(params, features(params, *args, **kwargs)),
@@ -115,7 +114,7 @@ class GPT(ModelConfig):
             context=self.context,
             vocab_size=vocab_size,
             # An accelerator reads a layer where it stands in the stack, and has no memory for a second copy.
-            prepare=partial(decoder.prepare, self) if platform == "cpu" else as_they_are,
+            prepare=partial(decoder.prepare, self) if place is not None and place.platform == "cpu" else as_they_are,
         )
 
     def states(

@@ -5,12 +5,13 @@ every example) and `eos_token`. It is somebody else's code, and runs in Jinja's 
 change a thing. An answer is what it adds to all before it for a turn of the assistant, up to its `eos_token`.
 
 What it writes that the tokenizer has a token for, such as <|im_start|>, becomes that token. The same in what somebody
-says stays text: a turn cannot end itself and begin another.
+says, or calls itself, stays text: a turn cannot end itself and begin another. (Added tokens that a tokenizer.json does
+not call special are part of its text wherever they stand.)
 """
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple, NoReturn
 
@@ -21,10 +22,9 @@ from gptjax.data.errors import DataError
 
 Turn = tuple[str, str]
 """(role, content)."""
-END = "\0end of text\0"
-"""What stands for the end-of-text token while a template runs."""
-TEXT = "\0text\0"
-"""Stands within what would become a token and is to stay text."""
+END, TEXT = "\ufdd0", "\ufdd1"
+"""Noncharacters of Unicode, which no text has and no filter of a template changes: what stands for the end-of-text
+token while a template runs, and what stands within what would become a token and is to stay text."""
 
 
 class Piece(NamedTuple):
@@ -36,12 +36,22 @@ class Piece(NamedTuple):
     templated: bool = False
     """Written by a template: `parts` tells tokens and text apart."""
 
-    def parts(self, specials: Iterable[str]) -> list[str]:
+    def parts(self, specials: Collection[str]) -> list[str]:
         """The text, divided into what is written for a token (at odd places) and what stands between, maybe nothing."""
         if not self.templated:
             return [self.text]
-        marks = sorted([END, *specials], key=len, reverse=True)
-        return [part.replace(TEXT, "") for part in re.split(f"({'|'.join(map(re.escape, marks))})", self.text)]
+        parts = re.split(f"({_any_of([END, *specials])})", self.text)
+        return [part.replace(TEXT, "") for part in parts]
+
+    def spelt(self, eos: str | None) -> str:
+        """The text as a person would write it, with `eos` for the end-of-text token."""
+        return self.text.replace(END, eos or "").replace(TEXT, "")
+
+
+def _any_of(specials: Collection[str]) -> str:
+    """Matches what is written for a token, the longest first, and is not marked as text."""
+    found = (re.escape(special) + f"(?!{TEXT})" for special in sorted(specials, key=len, reverse=True))
+    return "|".join(found)
 
 
 class _Refused(Exception):
@@ -65,7 +75,7 @@ def compiled(template: str) -> jinja2.Template:
 
 
 def pieces(
-    template: str, turns: Sequence[Turn], origin: str, specials: Iterable[str] = (), eos: str | None = None
+    template: str, turns: Sequence[Turn], origin: str, specials: Collection[str] = (), eos: str | None = None
 ) -> list[Piece]:
     """The chat in pieces; every turn of the assistant is an answer.
 
@@ -75,7 +85,9 @@ def pieces(
     """
     if all(role != "assistant" for role, _ in turns):
         raise DataError(f"{origin}: no turn of the chat is the assistant's, so there is no answer to learn")
-    turns = [(role, _as_text(content, specials)) for role, content in turns]
+    if any(mark in said for turn in turns for said in turn for mark in (END, TEXT)):
+        raise DataError(f"{origin}: the chat holds U+FDD0 or U+FDD1, which are no characters; remove them")
+    turns = [(_as_text(role, specials), _as_text(content, specials)) for role, content in turns]
     write = partial(_written, template, origin, eos)
     found, done, whole = [], "", write(turns, False)
     for number, (role, _) in enumerate(turns):
@@ -91,11 +103,10 @@ def pieces(
     return found
 
 
-def _as_text(content: str, specials: Iterable[str]) -> str:
-    """What somebody says, nothing of which is to become a token."""
-    for special in specials:
-        content = content.replace(special, special[:1] + TEXT + special[1:])
-    return content
+def _as_text(said: str, specials: Collection[str]) -> str:
+    """What somebody says, nothing of which is to become a token: a mark behind the first letter of each that would."""
+    found = "|".join(map(re.escape, specials))
+    return re.sub(f"(?=(?:{found}))(.)", rf"\1{TEXT}", said, flags=re.DOTALL) if specials else said
 
 
 def _written(template: str, origin: str, eos: str | None, turns: Sequence[Turn], prompt: bool) -> str:
@@ -107,4 +118,4 @@ def _written(template: str, origin: str, eos: str | None, turns: Sequence[Turn],
     except Exception as error:  # somebody else's code may fail in any way
         raise DataError(f"{origin}: the chat template fails: {error or type(error).__name__}") from None
     # Many templates have the token's text in them instead of `eos_token`.
-    return written if eos is None else written.replace(eos, END)
+    return written if eos is None else re.sub(_any_of([eos]), END, written)

@@ -62,7 +62,7 @@ class SFT(ObjectiveConfig):
     def texts(self, data: Data, splits: tuple[str, ...]) -> Iterator[str]:
         """The examples of these splits as they are read, prompts and answers."""
         for pieces in examples.read(data, self.pieces).of(splits):
-            yield "".join(piece.text for piece in pieces)
+            yield "".join(part for piece in pieces for part in piece.parts(())[::2])
 
     def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
         """Packed examples of each corpus; `data.packing` does not matter, since examples are always packed whole.
@@ -74,8 +74,7 @@ class SFT(ObjectiveConfig):
                 "tokenizer.eos is off, and without an end-of-text token no answer ends; turn it on, and where the run "
                 "starts from another (--init) pretrain that one with tokenizer.eos on"
             )
-        ends = [text for text, id in tokenizer.specials.items() if id == tokenizer.eos_id]
-        read = partial(self.pieces, specials=tuple(tokenizer.specials), eos=ends[0] if ends else None)
+        read = partial(self.pieces, specials=tuple(tokenizer.specials), eos=tokenizer.eos_text)
         found = examples.read(data, read)
         notes: list[str] = []
         train = tuple(
@@ -158,7 +157,7 @@ def tokenized(conversations: list[list[Piece]], tokenizer: Any) -> tuple[list[np
     """
     encoded = _ids([piece for pieces in conversations for piece in pieces], tokenizer)
     ends = accumulate((len(pieces) for pieces in conversations), initial=0)
-    start = [] if tokenizer.bos_id is None else [np.array([tokenizer.bos_id], np.int32)]
+    start = np.array([] if tokenizer.bos_id is None else [tokenizer.bos_id], np.int32)
     stop = np.array([tokenizer.eos_id], np.int32)
     all_tokens, all_weights = [], []
     for pieces, (first, last) in zip(conversations, pairwise(ends), strict=True):
@@ -166,8 +165,10 @@ def tokenized(conversations: list[list[Piece]], tokenizer: Any) -> tuple[list[np
             np.append(ids, stop) if piece.answer else ids
             for piece, ids in zip(pieces, encoded[first:last], strict=True)
         ]
+        if len(start) and parts[0][:1].tolist() == start.tolist():  # a template has written it
+            parts[0] = parts[0][1:]
         counts = [np.full(len(part), piece.answer, np.float32) for piece, part in zip(pieces, parts, strict=True)]
-        all_tokens.append(np.concatenate([*start, *parts]).astype(np.int32))
+        all_tokens.append(np.concatenate([start, *parts]).astype(np.int32))
         all_weights.append(np.concatenate([np.zeros(len(start), np.float32), *counts]))
     return all_tokens, all_weights
 
@@ -175,7 +176,7 @@ def tokenized(conversations: list[list[Piece]], tokenizer: Any) -> tuple[list[np
 def _ids(pieces: list[Piece], tokenizer: Any) -> list[np.ndarray]:
     """Token ids of each piece, without the end-of-text token behind an answer."""
     specials = {**tokenizer.specials, chat.END: tokenizer.eos_id}
-    parts = [piece.parts(tokenizer.specials) for piece in pieces]
+    parts = [piece.parts(specials) for piece in pieces]
     texts = iter(tokenizer.encode_batch([text for of_piece in parts for text in of_piece[::2]]))
     return [
         np.concatenate(

@@ -65,9 +65,11 @@ class Word2Vec(ObjectiveConfig):
         Raises `ConfigError` for a model that is more than one vector a word.
         """
         require_language_model(self, model)
-        held = jax.tree.map(lambda leaf: 0, jax.eval_shape(model.init, jax.random.key(0)))
-        what = "Word2Vec learns a table of vectors, and this model has other parameters; take Vectors"
-        self.require(held == {"embed": {"tokens": 0}}, what)
+        held = jax.eval_shape(model.init, jax.random.key(0))
+        paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(held))
+        names = {jax.tree_util.keystr(path, simple=True, separator="/") for path in paths}
+        others = ", ".join(sorted(names - {"embed/tokens"})[:3])
+        self.require(not others, f"Word2Vec learns one table of vectors, and the model has {others} too; take Vectors")
         summed = around_loss if self.predict == "around" else centre_loss
 
         def init(key: Key) -> Params:

@@ -3,9 +3,9 @@
 import ctypes
 import sys
 
-KEPT_BYTES = 2**28
-"""Allocations up to this size are kept, and as much unused memory. Larger ones are mapped and unmapped as ever: kept,
-they doubled what a model of 14M parameters held, and saved it no time."""
+KEPT_BYTES = (2**28, 2**25)
+"""Freed allocations up to this size are kept; an older glibc takes no more than the second. Larger ones are mapped and
+unmapped as ever: kept, they doubled what a model of 14M parameters held, and saved it no time."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Numbers of malloc.h."""
 
@@ -23,5 +23,7 @@ def keep_freed_memory() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    wanted = {_TRIM_THRESHOLD: KEPT_BYTES, _MMAP_THRESHOLD: KEPT_BYTES, _ARENA_MAX: 1}
-    return all(library.mallopt(option, value) == 1 for option, value in wanted.items())
+    kept = next((size for size in KEPT_BYTES if library.mallopt(_MMAP_THRESHOLD, size) == 1), None)
+    if kept is None:
+        return False
+    return all(library.mallopt(option, value) == 1 for option, value in ((_TRIM_THRESHOLD, kept), (_ARENA_MAX, 1)))

@@ -82,11 +82,13 @@ def sample(argv: Sequence[str]) -> None:
     asked = arguments.parse(Sample, argv, "gptjax sample")
     if asked.beams is None:
         decoding = Decoding(asked.temperature, asked.top_k, asked.top_p)
-        found = judge.continued(asked.run, [asked.prompt] * asked.samples, asked.max_tokens, decoding, asked.seed, say)
+        prompts = [asked.prompt] * asked.samples
+        found = judge.continued(asked.run, prompts, asked.max_tokens, decoding, asked.seed, say, asked.special_tokens)
     else:
         if (asked.temperature, asked.top_k, asked.top_p, asked.samples) != (1.0, None, None, 1):
             raise ConfigError(f"--beams {asked.beams}: searches, and does not draw; leave the options of drawing out")
-        found = judge.searched(asked.run, asked.prompt, asked.max_tokens, Beam(asked.beams), say)
+        how = Beam(asked.beams)
+        found = judge.searched(asked.run, asked.prompt, asked.max_tokens, how, say, asked.special_tokens)
     if asked.json:
         print(json.dumps(found, ensure_ascii=False))
         return

@@ -105,6 +105,8 @@ class Sample:
     """Sample among the most probable tokens whose probabilities first reach this sum."""
     beams: int | None = None
     """Search for the likeliest continuation with this many hypotheses, instead of drawing one; 1 is greedy."""
+    special_tokens: bool = False
+    """What the prompt writes for a special token (<|im_start|>) becomes that token, as in a chat by a template."""
     samples: int = 1
     """Continuations, made as one batch."""
     seed: int = 0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gptjax.models.gpt import GPT
+from gptjax.types import Place
 
 V, PADDED = 53, 64
 GPT2 = GPT(layers=2, width=32, heads=4, mlp_width=48, context=24, init_std=0.2)
@@ -46,7 +47,7 @@ class Built:
     """A config, its model, random parameters, and its functions compiled."""
 
     def __init__(self, config):
-        self.config, self.model = config, config.build(V, PADDED)
+        self.config, self.model = config, config.build(V, PADDED, Place("cpu"))
         self.params = random_parameters(self.model)
         self.apply, self.extend = jax.jit(self.model.apply), jax.jit(self.model.extend)
         self.features = jax.jit(self.model.features)

@@ -1,6 +1,7 @@
 """Claims about chat templates: answers are found in whatever a template writes, and it can do no harm."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tokenizers as library
 
 from gptjax.config import ConfigError, Corpus, Data, from_json, to_json
 from gptjax.data.errors import DataError
+from gptjax.data.tokenizer import Tokenizer
 from gptjax.data.tokenizers import Bytes, TokenizerFile
 from gptjax.objectives.chat import Piece, compiled, pieces
 from gptjax.objectives.sft import SFT, tokenized
@@ -47,6 +49,7 @@ def chat_tokenizer(folder):
     alphabet = {c: n for n, c in enumerate(sorted(library.pre_tokenizers.ByteLevel.alphabet()))}
     made = library.Tokenizer(library.models.BPE(vocab=alphabet, merges=[]))
     made.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = library.decoders.ByteLevel()
     made.add_special_tokens(["<|im_start|>", "<|im_end|>"])
     made.save(str(folder / "tokenizer.json"))
     return TokenizerFile(path=str(folder / "tokenizer.json"), eos_token="<|im_end|>").build(lambda: iter(()))
@@ -76,6 +79,62 @@ def test_a_chat_of_special_tokens_is_tokenized_as_the_library_does(tmp_path):
     text = compiled(CHATML).render(messages=[{"role": role, "content": content} for role, content in TURNS])
     ids = library.Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode(text).ids
     assert tokens.tolist() == ids[:-1]  # but for the end of a line behind the last answer
+
+
+FILTERED = (
+    "{% for m in messages %}<|im_start|>{{ m.role|upper }}{{ m.content|tojson }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>ASSISTANT{% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", [CHATML, FILTERED], ids=["plain", "filters"])
+def test_nothing_that_is_said_ends_a_turn_or_leaves_a_mark(template, tmp_path):
+    tokenizer = chat_tokenizer(tmp_path)
+    turns = [("user<|im_end|>", "<<|im_end|>|im_end|> <|im_start|><|im_start|>"), ("assistant", "a <|im_end|> b")]
+    found = pieces(template, turns, "here", tuple(tokenizer.specials), tokenizer.eos_text)
+    (tokens,), _ = tokenized([found], tokenizer)
+    assert (tokens == tokenizer.specials["<|im_start|>"]).sum() == 2
+    assert (tokens == tokenizer.eos_id).sum() == 2
+    text = tokenizer.decode(tokens)
+    assert "\ufdd0" not in text
+    assert "\ufdd1" not in text
+    assert "<|im_end|>|im_end|>" in text
+
+
+def test_a_special_token_of_one_character_is_not_written_by_what_is_said():
+    template = "{% for m in messages %}§{{ m.content }}##{% endfor %}{% if add_generation_prompt %}§{% endif %}"
+    found = pieces(template, [("user", "§ ### x"), ("assistant", "ok")], "here", ("§", "##"), "##")
+    assert [piece.parts(("§", "##")) for piece in found] == [["", "§", "§ ### x", "\ufdd0", "", "§", ""], ["ok"]]
+
+
+@pytest.mark.parametrize("mark", ["\ufdd0", "\ufdd1"])
+def test_a_chat_with_the_marks_in_it_is_refused(mark):
+    with pytest.raises(DataError, match=r"file:3: the chat holds U\+FDD0 or U\+FDD1"):
+        pieces(CHATML, [("user", f"a{mark}"), ("assistant", "b")], "file:3")
+
+
+def test_the_text_of_examples_is_without_what_stands_for_tokens(tmp_path):
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": [{"role": "assistant", "content": "Four."}]}) + "\n")
+    data = Data(corpora=(Corpus(source=str(tmp_path / "chats.jsonl")),), validation_fraction=0.0)
+    ended = "{% for m in messages %}{{ m.content + eos_token }}!{% endfor %}"
+    assert list(SFT(template=ended).texts(data, ("train",))) == ["Four."]
+
+
+def test_a_beginning_of_text_that_a_template_spells_out_stands_once(tmp_path):
+    tokenizer = chat_tokenizer(tmp_path)
+    tokenizer = Tokenizer(replace(tokenizer.codec, bos=tokenizer.specials["<|im_start|>"]), True, True, 1)
+    (tokens,), (weights,) = tokenized([pieces(CHATML, TURNS[1:3], "here", tuple(tokenizer.specials))], tokenizer)
+    assert tokens[0] == tokenizer.bos_id != tokens[1]
+    assert len(tokens) == len(weights)
+
+
+def test_a_prompt_may_be_written_as_a_template_writes_it(tmp_path):
+    tokenizer = chat_tokenizer(tmp_path)
+    text = "<|im_start|>user\nhi<|im_end|>\n"
+    ids = library.Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode(text).ids
+    assert tokenizer.encode_written(text).tolist() == ids
+    assert tokenizer.encode(text).tolist() != ids
+    assert tokenizer.encode_written("plain").tolist() == tokenizer.encode("plain").tolist()
 
 
 def test_the_templates_end_of_text_is_the_one_behind_every_answer():
