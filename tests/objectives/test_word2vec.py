@@ -238,7 +238,7 @@ def test_impossible_configurations_are_refused(tmp_path):
 
 def test_a_model_that_is_more_than_a_table_of_vectors_is_refused():
     model = GPT(layers=1, width=8, heads=1, context=T).build(V, V)
-    with pytest.raises(ConfigError, match="learns a table of vectors, and this model has other parameters; take"):
+    with pytest.raises(ConfigError, match="learns one table of vectors, and the model has blocks"):
         Word2Vec().build(model, None)
 
 
