@@ -3,10 +3,9 @@
 Command      python experiments/bench/word_vectors.py --wikitext wikitext-2 --wordsim wordsim [--rounds 3] [--json OUT]
 Needs        pip install gensim (a peer to measure by, no part of the project)
 Cost         80 seconds of CPU time a round
-Expected     --rounds 2 --workers 2; other work held one of the two cores, so that both programs had about one (their
-             CPU seconds are those of the clock). Skip-gram: 2.38 x gensim's words a second (CPU seconds 17.5 beside
-             35.9), WordSim-353 0.472 beside 0.378, SimLex-999 0.188 beside 0.187. CBOW: 0.67 x (18.0 beside 10.6),
-             WordSim-353 0.449 beside 0.243, SimLex-999 0.147 beside 0.154
+Expected     --rounds 1 on two free cores: skip-gram 1.79 x gensim's words a second (CPU seconds 18.1 beside 35.3),
+             WordSim-353 0.493 beside 0.368, SimLex-999 0.193 beside 0.195. CBOW: 0.55 x (16.8 beside 9.7), WordSim-353
+             0.461 beside 0.253, SimLex-999 0.152 beside 0.156
 
 Words a second count the text's known words times the epochs, whatever a program thins out of them. `train` is the time
 of the updates alone (gensim: `train`; here all updates, the first as the mean of the others), `whole` adds vocabulary,
