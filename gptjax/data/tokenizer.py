@@ -130,8 +130,15 @@ class Tokenizer:
             return self.encode(text)
         longest_first = sorted(self.specials, key=len, reverse=True)
         parts = re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
-        ids = [[self.specials[part]] if number % 2 else self.encode(part) for number, part in enumerate(parts)]
-        return np.concatenate(ids).astype(np.int32)
+        return self.encode_parts([parts], self.specials)[0]
+
+    def encode_parts(self, divided: list[list[str]], tokens: Mapping[str, int]) -> list[np.ndarray]:
+        """int32 ids of each divided text: at odd places stands what is written for one of `tokens`, else text."""
+        texts = iter(self.encode_batch([text for parts in divided for text in parts[::2]]))
+        return [
+            np.concatenate([np.array([tokens[p]], np.int32) if n % 2 else next(texts) for n, p in enumerate(parts)])
+            for parts in divided
+        ]
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """int32 ids of each text alone, on all cores where the library has threads."""

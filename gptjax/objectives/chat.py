@@ -36,22 +36,22 @@ class Piece(NamedTuple):
     templated: bool = False
     """Written by a template: `parts` tells tokens and text apart."""
 
-    def parts(self, specials: Collection[str]) -> list[str]:
+    def parts(self, specials: tuple[str, ...]) -> list[str]:
         """The text, divided into what is written for a token (at odd places) and what stands between, maybe nothing."""
         if not self.templated:
             return [self.text]
-        parts = re.split(f"({_any_of([END, *specials])})", self.text)
-        return [part.replace(TEXT, "") for part in parts]
+        return [part.replace(TEXT, "") for part in _any_of((END, *specials)).split(self.text)]
 
     def spelt(self, eos: str | None) -> str:
         """The text as a person would write it, with `eos` for the end-of-text token."""
         return self.text.replace(END, eos or "").replace(TEXT, "")
 
 
-def _any_of(specials: Collection[str]) -> str:
-    """Matches what is written for a token, the longest first, and is not marked as text."""
+@lru_cache(maxsize=16)
+def _any_of(specials: tuple[str, ...]) -> re.Pattern[str]:
+    """Matches what is written for a token, the longest first, and is not marked as text; one group."""
     found = (re.escape(special) + f"(?!{TEXT})" for special in sorted(specials, key=len, reverse=True))
-    return "|".join(found)
+    return re.compile(f"({'|'.join(found)})")
 
 
 class _Refused(Exception):
@@ -118,4 +118,4 @@ def _written(template: str, origin: str, eos: str | None, turns: Sequence[Turn],
     except Exception as error:  # somebody else's code may fail in any way
         raise DataError(f"{origin}: the chat template fails: {error or type(error).__name__}") from None
     # Many templates have the token's text in them instead of `eos_token`.
-    return written if eos is None else re.sub(_any_of([eos]), END, written)
+    return written if eos is None else _any_of((eos,)).sub(END, written)

@@ -155,7 +155,9 @@ def tokenized(conversations: list[list[Piece]], tokenizer: Any) -> tuple[list[np
 
     An example starts with the tokenizer's beginning-of-text token where it has one.
     """
-    encoded = _ids([piece for pieces in conversations for piece in pieces], tokenizer)
+    specials = {**tokenizer.specials, chat.END: tokenizer.eos_id}
+    divided = [piece.parts(tuple(specials)) for pieces in conversations for piece in pieces]
+    encoded = tokenizer.encode_parts(divided, specials)
     ends = accumulate((len(pieces) for pieces in conversations), initial=0)
     start = np.array([] if tokenizer.bos_id is None else [tokenizer.bos_id], np.int32)
     stop = np.array([tokenizer.eos_id], np.int32)
@@ -171,16 +173,3 @@ def tokenized(conversations: list[list[Piece]], tokenizer: Any) -> tuple[list[np
         all_tokens.append(np.concatenate([start, *parts]).astype(np.int32))
         all_weights.append(np.concatenate([np.zeros(len(start), np.float32), *counts]))
     return all_tokens, all_weights
-
-
-def _ids(pieces: list[Piece], tokenizer: Any) -> list[np.ndarray]:
-    """Token ids of each piece, without the end-of-text token behind an answer."""
-    specials = {**tokenizer.specials, chat.END: tokenizer.eos_id}
-    parts = [piece.parts(specials) for piece in pieces]
-    texts = iter(tokenizer.encode_batch([text for of_piece in parts for text in of_piece[::2]]))
-    return [
-        np.concatenate(
-            [np.array([specials[p]], np.int32) if number % 2 else next(texts) for number, p in enumerate(of_piece)]
-        )
-        for of_piece in parts
-    ]
