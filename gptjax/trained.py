@@ -123,7 +123,8 @@ def grafting(
         if axis is None and path == "embed/positions" and len(value) >= len(fresh):
             value = value[: len(fresh)]
         if value.shape != fresh.shape:
-            raise ConfigError(f"--init {source.folder}: {path} is {value.shape} there and {fresh.shape} here")
+            own = "; the model is this run's own, so give it the size of theirs" if what == "embeddings" else ""
+            raise ConfigError(f"--init {source.folder}: {path} is {value.shape} there and {fresh.shape} here{own}")
         return value
 
     @jax.jit
