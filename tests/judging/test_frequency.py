@@ -10,7 +10,7 @@ from untrained import write
 from gptjax import counted
 from gptjax.config import Corpus, Data
 from gptjax.counted import Counting
-from gptjax.data import corpora, store, tokenizers
+from gptjax.data import store, tokenizers, utf8
 from gptjax.data.tokenizers import Bytes
 from gptjax.judging import frequency
 from gptjax.judging.frequency import Unknown, training
@@ -50,13 +50,14 @@ def test_tokens_and_words_are_counted_in_the_training_split_alone(place, monkeyp
 
 
 def test_a_word_that_goes_on_in_the_next_part_of_a_document_is_one_and_documents_are_not_joined(tmp_path, monkeypatch):
-    texts = ["alpha beta  alpha gam", "ma alpha", " beta"]
-    (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    data = Data(corpora=(Corpus(str(tmp_path / "text.jsonl")),), validation_fraction=0.0)
+    texts = ["alpha beta  alpha gam", "ma alpha", "alpha\nbeta\n\ngamma"]  # the last has no place to be cut at
+    for name, text in zip("abc", texts, strict=True):
+        (tmp_path / name).write_text(text)
+    data = Data(corpora=(Corpus(str(tmp_path)),), validation_fraction=0.0)
     own = Counter(word for text in texts for word in text.split())
-    words = [*own, "gamma", "al", "a"]
-    for characters in (1, 3, 6, 100):
-        monkeypatch.setattr(corpora, "PART_CHARACTERS", characters)
+    words = [*own, "al", "a", "gam"]
+    for size in (1, 3, 6, 100):
+        monkeypatch.setattr(utf8, "PART_BYTES", size)
         found = frequency.Training(data, (), 256, "").of_words(words)
         assert found.tolist() == [own[word] for word in words]
 
