@@ -32,8 +32,8 @@ def asked(
     `shots` solved ones. Where choices are equally likely the harness takes the first, unlike the tasks of this house.
     Gives {"step", "tasks": [...], "requests", "cut_requests", "seconds"}: those in which the model answered.
 
-    Raises `ConfigError` where the harness is not installed, a name is not known, or the model has no continuations,
-    and `FloatingPointError` for a score that is not finite.
+    Raises `ConfigError` where the harness is not installed, a file of `include` cannot be read, a name is not known, or
+    the model has no continuations, and `FloatingPointError` for a score that is not finite.
     """
     for option, value, least in (("limit", limit, 1), ("num-fewshot", shots, 0)):
         if value is not None and value < least:
