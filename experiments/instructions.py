@@ -95,14 +95,15 @@ def main(init: Path, data: Path, judged: Path, out: Path, template: str, steps: 
     launch.launch(run, out, cache, say)
     now = judge.held_out(out, None, None, cache, say)
     names = [name for name in was if name in now]
-    write_json(out / "samples.json", answers(out, asked))
+    old, new = answers(init, asked), answers(out, asked)
+    write_json(out / "samples.json", new)
     table = {
         "title": "Held-out answers",
         "columns": ["", "before", "after"],
         "rows": [[name, was[name], now[name]] for name in names],
         "note": f"{judged.name}; tokens of answers and the end of each, given their prompts",
     }
-    write_json(out / "results.json", [table, _beside(init, asked, out)])
+    write_json(out / "results.json", [table, _beside(old, new)])
     page.write([out], out / "report.html")
     shown = Table("", "before", "after", title="Held-out answers")
     for name in names:
@@ -111,9 +112,8 @@ def main(init: Path, data: Path, judged: Path, out: Path, template: str, steps: 
     say(f"wrote {out / 'report.html'}")
 
 
-def _beside(init: Path, asked: list[str], out: Path) -> dict[str, Any]:
-    first, second = answers(init, asked), answers(out, asked)
-    rows = [[a["prompt"], a["text"], b["text"]] for a, b in zip(first, second, strict=True)]
+def _beside(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> dict[str, Any]:
+    rows = [[a["prompt"], a["text"], b["text"]] for a, b in zip(old, new, strict=True)]
     return {"title": "Greedy answers", "columns": ["prompt", "before", "after"], "rows": rows, "note": ""}
 
 

@@ -158,8 +158,8 @@ def load_file(path: Path) -> ModuleType:
 def following_init(run: Run, argv: Sequence[str]) -> Run:
     """`run` with the architecture and tokenizer of what `--init` names; every kind of dropout stays this run's own.
 
-    Where embeddings alone are taken and the families differ, the architecture stays as well. Where what `--init` names
-    is no longer there, a run that was started from it knows both.
+    Where embeddings alone are taken, the architecture stays as well: they are put into any model as wide. Where what
+    `--init` names is no longer there, a run that was started from it knows both.
     """
     init, out = _given(argv, "--init") or run.init, _given(argv, "--out")
     if init is None or init == "None":
@@ -169,7 +169,7 @@ def following_init(run: Run, argv: Sequence[str]) -> Run:
         source = config.load(own)
     else:
         source, _, _ = origin.recall(Path(init), "--init")
-    if (_given(argv, "--transfer") or run.transfer) == "embeddings" and type(source.model) is not type(run.model):
+    if (_given(argv, "--transfer") or run.transfer) == "embeddings":
         return replace(run, tokenizer=source.tokenizer)
     names = [f.name for f in fields(source.model) if f.name.endswith("dropout") and hasattr(run.model, f.name)]
     kept = {name: getattr(run.model, name) for name in names}

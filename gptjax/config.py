@@ -159,7 +159,7 @@ class Run(Config):
     init: str | None = None
     """A run, checkpoint or Hugging Face folder whose model, tokenizer and parameters this run starts from."""
     transfer: Literal["all", "embeddings", "none"] = "all"
-    """What is taken from init: all parameters, the embeddings alone, or none (its architecture from scratch)."""
+    """What is taken from init: all parameters; embeddings alone, into this run's own model; none (its model, new)."""
     abort_after_skips: int = 20
     """Updates in a row that may be skipped for a non-finite loss or gradient before the run gives up."""
     log_every_steps: int = 10

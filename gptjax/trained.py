@@ -41,6 +41,15 @@ def build(run: Run, tokenizer: Tokenizer, place: Place) -> tuple[Model, Objectiv
     return model, run.objective.build(model, tokenizer)
 
 
+def scalars(run: Run, tokenizer: Tokenizer) -> tuple[int, int]:
+    """(trained, frozen): how many numbers, heads and the vocabulary's padding included; nothing is computed."""
+    _, objective = build(run, tokenizer, Place("cpu"))
+    counts = [0, 0]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.eval_shape(objective.init, jax.random.key(0))):
+        counts[objective.frozen(path_of(path))] += leaf.size
+    return counts[0], counts[1]
+
+
 def recall(folder: Path, flag: str = "RUN") -> tuple[Run, Tokenizer, Path]:
     """(configuration, tokenizer, folder) of a run folder, or of the run that a checkpoint folder lies in.
 
@@ -123,7 +132,8 @@ def grafting(
         if axis is None and path == "embed/positions" and len(value) >= len(fresh):
             value = value[: len(fresh)]
         if value.shape != fresh.shape:
-            raise ConfigError(f"--init {source.folder}: {path} is {value.shape} there and {fresh.shape} here")
+            own = "; the model is this run's own, so give it the size of theirs" if what == "embeddings" else ""
+            raise ConfigError(f"--init {source.folder}: {path} is {value.shape} there and {fresh.shape} here{own}")
         return value
 
     @jax.jit

@@ -1,5 +1,6 @@
 """Claims about runs that train adapters of a frozen model."""
 
+import re
 import shutil
 
 import jax
@@ -115,6 +116,9 @@ def test_a_run_of_adapters_is_exported_merged_apart_or_as_a_classifier(places, c
     for path, value in leaves(read.params).items():
         np.testing.assert_array_equal(value, leaves(found.params["model"])[path], err_msg=path)
     card = (places / "merged/README.md").read_text()
+    trained_here, frozen = (sum(x.size for x in leaves(tree).values()) for tree in apart(places))
+    assert "| low-rank adapters | rank 2, alpha 16, of attn/(q\\|v), mlp/up |" in card
+    assert f"| parameters in training | {trained_here:,} trained, {frozen:,} frozen |" in card
     assert config.fingerprint(trained.stored(places / "adapted", quiet).run) in card
     assert run_verb(["export", run, str(places / "peft"), "--adapter"]) == 0
     assert run_verb(["export", run, str(places / "classifier"), "--classifier"]) == 0
@@ -123,6 +127,20 @@ def test_a_run_of_adapters_is_exported_merged_apart_or_as_a_classifier(places, c
     capfd.readouterr()
     assert run_verb(["export", run, str(places / "both"), "--classifier", "--adapter"]) == 2
     assert "--adapter and --classifier are two kinds of folder" in capfd.readouterr().err
+
+
+def apart(places):
+    """(what was trained, what was frozen) of the run of adapters: all but the model, and the model."""
+    params = trained.stored(places / "adapted", quiet).params
+    return {name: tree for name, tree in params.items() if name != "model"}, params["model"]
+
+
+def test_the_report_names_the_adapters_and_how_much_was_trained(places):
+    trained_here, frozen = (sum(x.size for x in leaves(tree).values()) for tree in apart(places))
+    page = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", (places / "adapted/report.html").read_text()))
+    assert "adapters rank 2 alpha 16, of attn/(q|v), mlp/up" in page
+    assert f"trained parameters {trained_here:,} {frozen:,} frozen" in page
+    assert "trained parameters" not in (places / "base/report.html").read_text()
 
 
 def test_a_wrong_target_is_one_line(places, capfd):

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 from runs import TARGETS
+from targets import small
+from untrained import write
 
 from gptjax import trained
 from gptjax.cli import run_verb
@@ -64,6 +67,24 @@ def test_embeddings_alone_or_nothing_can_be_transferred(places):
         same = np.allclose(some[name][: len(old[name])], old[name])
         assert same == ("embed" in name or np.all(old[name] == some[name])), name
     assert not np.allclose(none["['embed']['tokens']"][:256], old["['embed']['tokens']"])
+
+
+def test_embeddings_alone_leave_a_model_of_the_same_family_its_own_depth_and_must_be_as_wide(places, capfd):
+    write(places / "deep", replace(small().model, layers=3, heads=4))
+    assert finetune(places, "shallow", "--init", str(places / "deep"), "--transfer", "embeddings", *FROZEN) == 0
+    source, own = (trained.load(places / out, quiet).run.model for out in ("deep", "shallow"))
+    assert (source.layers, source.heads, own.layers, own.heads) == (3, 4, 1, 2)
+    old, new = parameters(places, "deep"), parameters(places, "shallow")
+    table = old["['embed']['tokens']"]
+    np.testing.assert_allclose(new["['embed']['tokens']"][: len(table)], table, atol=1e-20)
+    blocks = "['blocks']['attn']['q']['kernel']"
+    assert not np.allclose(new[blocks][0], old[blocks][0])
+    capfd.readouterr()
+    assert finetune(places, "wide", "--transfer", "embeddings", "--model.width", "32") == 2
+    err = capfd.readouterr().err
+    assert (
+        "embed/positions is (16, 16) there and (16, 32) here; the model is this run's own, so give it the size" in err
+    )
 
 
 def test_training_logs_the_scores_of_the_task(places):

@@ -47,7 +47,7 @@ def build(data: Data, tokenizer: Tokenizer, cache: Path, progress: shards.Progre
     flat. Raises `DataError` where the text cannot be used, the disk is full, or an id is outside the vocabulary.
     """
     origin = _origin(data, tokenizer)
-    folder = cache / "stores" / _digest(origin)[:20]
+    folder = _place(origin, cache)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         if not (folder / "manifest.json").exists():
@@ -58,6 +58,15 @@ def build(data: Data, tokenizer: Tokenizer, cache: Path, progress: shards.Progre
                     raise
                 raise DataError(f"{folder}: the disk is full; free some space and run again to go on") from error
     return open(folder, tokenizer, data)
+
+
+def built(data: Data, tokenizer: Tokenizer, cache: Path) -> Store | None:
+    """The store of these corpora where there is one under `cache`; None where it would have to be built first.
+
+    Raises `DataError` where a corpus is missing, and as `open` does.
+    """
+    folder = _place(_origin(data, tokenizer), cache)
+    return open(folder, tokenizer, data) if (folder / "manifest.json").exists() else None
 
 
 def open(folder: Path, tokenizer: Tokenizer, data: Data) -> Store:
@@ -98,6 +107,10 @@ def _origin(data: Data, tokenizer: Tokenizer) -> dict[str, Any]:
         "corpora": [corpora.fingerprint(corpus.source) for corpus in data.corpora],
         "validation": corpora.fingerprint(data.validation) if data.validation is not None else None,
     }
+
+
+def _place(origin: dict[str, Any], cache: Path) -> Path:
+    return cache / "stores" / _digest(origin)[:20]
 
 
 def _digest(value: Any) -> str:

@@ -15,8 +15,8 @@ from gptjax.data.errors import DataError
 from gptjax.evals.statistics import Statistic, once
 
 RESAMPLES = 2000
-LEVEL = 95.0
-"""Percent of the resamples' values that an interval holds."""
+LEVEL = 0.95
+"""Share of the resamples' values that an interval holds."""
 CELLS_AT_ONCE = 2**21
 """Counts (resamples x examples) that exist at the same time; 16 MiB of float64."""
 
@@ -55,7 +55,8 @@ def measured(statistics: Mapping[str, Statistic], examples: int, seed: int = 0) 
     for counts_RE in draws(examples, seed):
         for name, statistic in statistics.items():
             drawn[name].append(statistic(counts_RE))
-    ends = ((100 - LEVEL) / 2, (100 + LEVEL) / 2)
+    percent = 100 * LEVEL
+    ends = ((100 - percent) / 2, (100 + percent) / 2)
     found = {}
     for name, value in values.items():
         low, high = np.percentile(np.concatenate(drawn[name]), ends)

@@ -148,11 +148,16 @@ def by_kind(units: Units) -> Labels:
     return part_U, names, "; ".join(f"{name}: {letters.KINDS[name]}" for name in names)
 
 
-def by_frequency(types_U: np.ndarray, unit: str) -> Labels:
-    """How often a unit's type (its id, or its spelling) occurs in the judged text; `unit` is what a unit is called."""
+def repeats(types_U: np.ndarray) -> np.ndarray:
+    """How often each unit's type (its id, or its spelling) occurs among them all: counts_U."""
     _, type_U, counts = np.unique(types_U, return_inverse=True, return_counts=True)
-    part_U, names = letters.powers(counts[type_U], 10)
-    return part_U, names, f"how often the same {unit} occurs in this text"
+    return counts[type_U]
+
+
+def by_frequency(counts_U: np.ndarray, unit: str, where: str) -> Labels:
+    """How often a unit's type occurs in some text; `unit` is what a unit is called, `where` the text."""
+    part_U, names = letters.powers(counts_U, 10)
+    return part_U, names, f"how often the same {unit} occurs in {where}"
 
 
 def by_distance(before_U: np.ndarray) -> Labels:

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-RESAMPLES = 2000
+from gptjax.evals.bootstrap import LEVEL, RESAMPLES
+
 MOST_BLOCKS = 100
 """Longer texts have longer blocks, not more of them: what is near is alike, over more than a sentence. On Tiny
 Shakespeare's 3,849 held-out lines two GPTs' difference has a half-width of 0.0058 nats drawn by lines, 0.0094 so."""
 LEAST_BLOCKS = 10
 """What fewer blocks hold has no interval: so few draws cannot tell how it varies."""
-LEVEL = 0.95
 
 
 class Interval(NamedTuple):

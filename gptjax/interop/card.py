@@ -1,17 +1,16 @@
 """The model card of an exported folder: what the model is, what it learnt from, and what its numbers mean."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gptjax import config
 from gptjax.config import Run, fingerprint, to_json
+from gptjax.objectives.lora import Lora
+from gptjax.trained import Trained, scalars
 
-if TYPE_CHECKING:
-    from gptjax.trained import Trained
-
+BAR = r"\|"
+"""What a bar within a cell of a table is written as."""
 MEANINGS = {
     "nats_per_token": "mean of -ln p over every token of the held-out text, each predicted once; of one tokenizer only",
     "perplexity": "exp(nats_per_token)",
@@ -55,6 +54,7 @@ def card(found: Trained, architecture: str, tokenizer_note: str, padded: int) ->
         f"| tokenizer files | {tokenizer_note} |",
         f"| vocabulary | {vocabulary} |",
         f"| dtype | float32; computed in {run.precision} |",
+        *_adapters(run, found),
         "",
         "## Held-out text",
         "",
@@ -67,6 +67,17 @@ def card(found: Trained, architecture: str, tokenizer_note: str, padded: int) ->
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _adapters(run: Run, found: Trained) -> list[str]:
+    """What was trained of the model, where adapters were."""
+    if not isinstance(run.objective, Lora):
+        return []
+    trained, frozen = scalars(run, found.tokenizer)
+    return [
+        f"| low-rank adapters | {run.objective.told().replace('|', BAR)} |",
+        f"| parameters in training | {trained:,} trained, {frozen:,} frozen |",
+    ]
 
 
 def _stored(found: Trained) -> Run:

@@ -12,7 +12,8 @@ from gptjax.data import corpora
 from gptjax.data.errors import DataError
 from gptjax.evals import differences, words
 from gptjax.evals.differences import Comparison, Labels, Units
-from gptjax.judging import scored
+from gptjax.judging import frequency, scored
+from gptjax.judging.frequency import Training
 from gptjax.judging.judge import Say
 from gptjax.judging.scored import Read
 from gptjax.report.comparison import Reader
@@ -56,7 +57,8 @@ def compare(folders: tuple[Path, Path], data: str, stride: int | None, seed: int
     same = a.tokenizer.hash == b.tokenizer.hash
     laid = _by_token(a, b) if same else _by_word((a, b), names, [text for _, text in documents])
     labels: dict[str, Labels] = {"kind": differences.by_kind(laid.units)}
-    labels["frequency"] = differences.by_frequency(laid.types_U, laid.units.kind)
+    of_type, unknown = _frequencies((a, b), folders, names, laid, cache)
+    labels |= of_type
     labels |= _distances((a, b), names, laid.last_2U)
     sources = [source for source, _ in documents]
     if len(set(sources)) > 1:
@@ -65,7 +67,7 @@ def compare(folders: tuple[Path, Path], data: str, stride: int | None, seed: int
         Reader(name, read.pieces(), read.bits(), unit_N, read.summary)
         for name, read, unit_N in zip(names, (a, b), laid.unit_2N, strict=True)
     )
-    return Compared((readers[0], readers[1]), differences.compare(laid.units, labels, seed), laid.notes)
+    return Compared((readers[0], readers[1]), differences.compare(laid.units, labels, seed), laid.notes + unknown)
 
 
 def _names(folders: tuple[Path, Path]) -> tuple[str, str]:
@@ -138,6 +140,37 @@ def _text_pieces(read: Read) -> list[str]:
     ends = (read.tokenizer.bos_id, read.tokenizer.eos_id)
     ids = np.asarray(read.split.tokens).tolist()
     return ["" if id in ends else piece for id, piece in zip(ids, read.pieces(), strict=True)]
+
+
+def _frequencies(
+    reads: tuple[Read, Read], folders: tuple[Path, Path], names: tuple[str, str], laid: _Laid, cache: Path
+) -> tuple[dict[str, Labels], tuple[str, ...]]:
+    """By how often a unit occurs in what each run was trained on, once where it is the same; and whose is not known.
+
+    Where neither is known, by how often it occurs in the judged text.
+    """
+    texts: dict[str, Training] = {}
+    owners: dict[str, list[str]] = {}
+    unknown = {}
+    for read, folder, name in zip(reads, folders, names, strict=True):
+        try:
+            text = frequency.training(folder, read.tokenizer, cache)
+        except frequency.Unknown as reason:
+            unknown[name] = f"what {name} was trained on is not known: {reason}"
+        else:
+            texts[text.key] = text
+            owners.setdefault(text.key, []).append(name)
+    unit, types_U, notes = laid.units.kind, laid.types_U, tuple(unknown.values())
+    if not texts:
+        return {"frequency": differences.by_frequency(differences.repeats(types_U), unit, "this text")}, notes
+    found = {}
+    for key, text in texts.items():
+        counts_U = text.of_tokens(types_U) if unit == "token" else text.of_words(types_U.tolist())
+        name, *other = owners[key]
+        title, who = ("", "both runs were") if other else (f" of {name}", f"{name} was")
+        about = differences.by_frequency(counts_U, unit, f"the text that {who} trained on")
+        found[f"training frequency{title}"] = about
+    return found, notes
 
 
 def _distances(

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from gptjax import trained
-from gptjax.config import ConfigError
+from gptjax.config import ConfigError, nearest
 from gptjax.evals.continuations import TOKENS_AT_ONCE
 from gptjax.interop import origin
 from gptjax.judging.judge import Say, in_precision
@@ -32,8 +32,8 @@ def asked(
     `shots` solved ones. Where choices are equally likely the harness takes the first, unlike the tasks of this house.
     Gives {"step", "tasks": [...], "requests", "cut_requests", "seconds"}: those in which the model answered.
 
-    Raises `ConfigError` where the harness is not installed, a name is not known, or the model has no continuations,
-    and `FloatingPointError` for a score that is not finite.
+    Raises `ConfigError` where the harness is not installed, a file of `include` cannot be read, a name is not known, or
+    the model has no continuations, and `FloatingPointError` for a score that is not finite.
     """
     for option, value, least in (("limit", limit, 1), ("num-fewshot", shots, 0)):
         if value is not None and value < least:
@@ -80,15 +80,36 @@ def _manager(names: Sequence[str], include: Path | None) -> Any:
     from lm_eval.tasks import TaskManager
 
     given = None if include is None else str(include)
-    if given is not None:
+    if include is not None:
+        _require_readable(include)
         alone = TaskManager(include_path=given, include_defaults=False)
         if set(names) <= set(alone.all_tasks):  # the harness's own take many seconds to be read
             return alone
     everything = TaskManager(include_path=given)
     if unknown := [name for name in names if name not in everything.all_tasks]:
         where = "the harness's" if given is None else f"those of {given} or the harness's"
-        raise ConfigError(f"--tasks {unknown[0]}: is not among {where}; `lm_eval ls tasks` lists them")
+        near = nearest(unknown[0], everything.all_tasks)
+        raise ConfigError(f"--tasks {unknown[0]}: is not among {where}{near}; `lm_eval ls tasks` lists them")
     return everything
+
+
+def _require_readable(include: Path) -> None:
+    """Raise `ConfigError` naming file and line of what is no YAML: the harness would pass over it without a word."""
+    import yaml
+    from lm_eval.tasks._index import TaskIndex
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    for path in TaskIndex._iter_yaml_files(include):
+        try:
+            load_yaml(path, resolve_func=False)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = str(path) if mark is None else f"{mark.name}:{mark.line + 1}"
+            raise ConfigError(f"{place}: is no YAML ({error.problem or error.context})") from None
+        except (yaml.YAMLError, ValueError) as error:  # not text, no mapping, or files that include one another
+            raise ConfigError(f"{path}: is no task of the harness ({' '.join(str(error).split())})") from None
+        except OSError as error:
+            raise ConfigError(f"{path}: includes {error.filename}, which cannot be read ({error.strerror})") from None
 
 
 def _task(name: str, values: Mapping[str, Any], samples: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def _counted(found: counted.Counted, text: str) -> Inspection:
     names = _Names(found.tokenizer, ())
     bits = [None] * beginning + _bits(seen)[:-1]
     places = np.arange(beginning, len(ids_T) + 1)
-    return Inspection(found.folder.name, names.all(ids_T), bits, seen, places, None, None, names, notes)
+    return Inspection(found.folder.name, names.all(ids_T), ids_T.tolist(), bits, seen, places, None, None, names, notes)
 
 
 def _vectors(found: trained.Trained, text: str) -> Inspection:
@@ -70,7 +70,9 @@ def _vectors(found: trained.Trained, text: str) -> Inspection:
     notes = ("a table of word vectors: there is no attention and no prediction to show, only neighbours",)
     near = _neighbours(found, ids_T, names)
     nothing: list[float | None] = [None] * len(ids_T)
-    return Inspection(_title(found), names.all(ids_T), nothing, None, ids_T[:0], None, near, names, notes)
+    return Inspection(
+        _title(found), names.all(ids_T), ids_T.tolist(), nothing, None, ids_T[:0], None, near, names, notes
+    )
 
 
 def _left_to_right(found: trained.Trained, params: Params, text: str) -> Inspection:
@@ -94,7 +96,8 @@ def _left_to_right(found: trained.Trained, params: Params, text: str) -> Inspect
     names = _Names(found.tokenizer, found.run.objective.specials())
     near = _neighbours(found, ids_T, names)
     bits, places = [first, *_bits(seen)[:-1]], np.arange(1, T + 1)
-    return Inspection(_title(found), names.all(ids_T), bits, seen, places, weights_LNTS, near, names, tuple(notes))
+    shown, ids = names.all(ids_T), ids_T.tolist()
+    return Inspection(_title(found), shown, ids, bits, seen, places, weights_LNTS, near, names, tuple(notes))
 
 
 def _two_sided(found: trained.Trained, params: Params, text: str) -> Inspection:
@@ -107,11 +110,11 @@ def _two_sided(found: trained.Trained, params: Params, text: str) -> Inspection:
     inside = found.run.model.inside(params, row_T[None])
     weights_LNTS = np.asarray(inside.weights_LBNTS[:, 0], np.float32)
     names = _Names(found.tokenizer, found.run.objective.specials())
-    near, shown = _neighbours(found, ids_T, names), names.all(row_T)
+    near, shown, ids = _neighbours(found, ids_T, names), names.all(row_T), row_T.tolist()
     bits: list[float | None] = [None] * len(row_T)
     if "mask" not in special:
         notes.append("the run has no token that hides others, so there are no predictions to show")
-        return Inspection(_title(found), shown, bits, None, ids_T[:0], weights_LNTS, near, names, tuple(notes))
+        return Inspection(_title(found), shown, ids, bits, None, ids_T[:0], weights_LNTS, near, names, tuple(notes))
     places = len(before) + np.arange(len(ids_T))
     features_LTD = _hidden(found.run.model, params, row_T, places, special["mask"])
     seen = lens(_layers(len(weights_LNTS)), lambda a: found.model.head(params, features_LTD[a]), ids_T)
@@ -119,7 +122,7 @@ def _two_sided(found: trained.Trained, params: Params, text: str) -> Inspection:
     notes.append("each prediction is of the token in its row, which is hidden, from all the others")
     for place, value in zip(places.tolist(), _bits(seen), strict=True):
         bits[place] = value
-    return Inspection(_title(found), shown, bits, seen, places, weights_LNTS, near, names, tuple(notes))
+    return Inspection(_title(found), shown, ids, bits, seen, places, weights_LNTS, near, names, tuple(notes))
 
 
 def _hidden(config: ModelConfig, params: Params, row_T: np.ndarray, places: np.ndarray, mask: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from gptjax.report.headline import number
 
 def to_terminal(task: str, examples: int, measures: Mapping[str, Measured], definitions: Mapping[str, str]) -> Table:
     """A row for each measure: its value, its interval, and in words what it is."""
-    title, interval = f"{task}, {examples:,} examples", f"{LEVEL:g}% interval"
+    title, interval = f"{task}, {examples:,} examples", f"{LEVEL:.0%} interval"
     table = Table("measure", "value", interval, "what it is", title=Text(title), title_justify="left")
     for name, one in measures.items():
         between = "–" if one.low is None or one.high is None else f"{number(one.low)} to {number(one.high)}"

@@ -5,7 +5,10 @@ from typing import Any, NamedTuple
 
 from gptjax.report.record import Record, Row
 
-TRAINED = ("train loss", "progress", "tokens", "time", "tokens/s", "MFU", "memory", "skipped", "parameters")
+TRAINED = (
+    *("train loss", "progress", "tokens", "time", "tokens/s", "MFU", "memory", "skipped", "parameters"),
+    *("adapters", "trained parameters"),
+)
 """Names in a headline of what was not judged."""
 
 
@@ -25,6 +28,10 @@ def headline(record: Record) -> dict[str, Figure]:
         found["progress"] = Figure("0", f"of {record.config['steps']:,} updates")
     if record.parameters is not None:
         found["parameters"] = Figure(f"{record.parameters:,}")
+    if (adapters := record.adapters) is not None:
+        rank, _, rest = adapters.told.partition(", ")
+        found["adapters"] = Figure(rank, rest)
+        found["trained parameters"] = Figure(f"{adapters.trained:,}", f"{adapters.frozen:,} frozen")
     return found
 
 

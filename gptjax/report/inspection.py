@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -17,6 +17,8 @@ SIDE = 640
 """Largest side of the large attention map, in SVG units."""
 LETTER = 7.3
 """Width of a letter of its labels."""
+DECIMALS = 6
+"""Of a share of attention in JSON: of so many numbers each digit counts."""
 
 
 class Inspection(NamedTuple):
@@ -25,6 +27,7 @@ class Inspection(NamedTuple):
     title: str
     pieces: list[str]
     """What each token shows as."""
+    ids: list[int]
     bits: list[float | None]
     """-log2 p of each token; None where it was not predicted."""
     lens: Lens | None
@@ -37,6 +40,25 @@ class Inspection(NamedTuple):
     names: Callable[[int], str]
     """What a token shows as, by its id."""
     notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """What the page shows, as numbers; None for what the run has not, and for a number that is not finite.
+
+        {"title", "notes", "tokens": [{"text", "id", "bits"}], "lens": [{"place", "layers": [{"layer", "top": [{"text",
+        "id", "probability"}], "true": {"probability", "rank"}}]}], "attention": [layer][head][token that looks][token
+        that is looked at], "neighbours": [{"text", "near": [{"text", "cosine"}]}]}. A place is an index into the
+        tokens, or one behind the last for what follows the text, of which no true token is known (None).
+        """
+        tokens = zip(self.pieces, self.ids, self.bits, strict=True)
+        weights, near = self.weights_LNTS, self.neighbours
+        return {
+            "title": self.title,
+            "notes": list(self.notes),
+            "tokens": [{"text": text, "id": id, "bits": bits} for text, id, bits in tokens],
+            "lens": None if self.lens is None else _lens_json(self.lens, self.places, self.names),
+            "attention": None if weights is None else _plain(np.round(weights.astype(np.float64), DECIMALS)),
+            "neighbours": None if near is None else [_near_json(*one) for one in near],
+        }
 
 
 class Cell(NamedTuple):
@@ -70,6 +92,31 @@ def write(found: Inspection, out: Path) -> None:
         neighbours=near,
     )
     page.replace_text(out, text)
+
+
+def _lens_json(lens: Lens, places: np.ndarray, names: Callable[[int], str]) -> list[dict[str, Any]]:
+    ids_ATK, ranks_AT = lens.top_ids_ATK.tolist(), lens.ranks_AT.tolist()
+    shares_ATK, true_AT = _plain(lens.top_shares_ATK), _plain(lens.true_shares_AT)
+
+    def cell(a: int, t: int) -> dict[str, Any]:
+        tops = zip(ids_ATK[a][t], shares_ATK[a][t], strict=True)
+        true = {"probability": true_AT[a][t], "rank": ranks_AT[a][t]} if ranks_AT[a][t] else None
+        shown = [{"text": names(id), "id": id, "probability": share} for id, share in tops]
+        return {"layer": lens.layers[a], "top": shown, "true": true}
+
+    layers = range(len(lens.layers))
+    return [{"place": place, "layers": [cell(a, t) for a in layers]} for t, place in enumerate(places.tolist())]
+
+
+def _near_json(text: str, near: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    return {"text": text, "near": [{"text": name, "cosine": _plain(np.asarray(cosine))} for name, cosine in near]}
+
+
+def _plain(values: np.ndarray) -> Any:
+    """Nested lists of numbers, None in the place of one that is not finite."""
+    plain = values.astype(object)
+    plain[~np.isfinite(values)] = None
+    return plain.tolist()
 
 
 def terminal(found: Inspection) -> Table:

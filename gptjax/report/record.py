@@ -3,14 +3,25 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gptjax import config, trained
 from gptjax.config import ConfigError
 from gptjax.data.errors import DataError
+from gptjax.objectives.lora import Lora
 from gptjax.train import log
 
 Row = dict[str, Any]
+
+
+class Adapters(NamedTuple):
+    """What a run of low-rank adapters trained."""
+
+    told: str
+    """Rank, alpha and what is adapted, in words."""
+    trained: int
+    """Scalars that were, heads included."""
+    frozen: int
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,8 @@ class Record:
     """(name, SVG) of every `pictures/NAME.svg`, in order of their names."""
     parameters: int | None
     """Scalars of the model; None where its code or its tokenizer cannot be found."""
+    adapters: Adapters | None = None
+    """None likewise, and where all of the model was trained."""
 
 
 def read(folder: Path, name: str) -> Record:
@@ -57,7 +70,7 @@ def read(folder: Path, name: str) -> Record:
         samples=_json(folder / "samples.json", []),
         surprisal=_json(folder / "surprisal.json", {"tokens": []})["tokens"],
         pictures=[(p.stem, p.read_text(encoding="utf-8")) for p in sorted((folder / "pictures").glob("*.svg"))],
-        parameters=_parameters(folder),
+        **_sizes(folder),
     )
 
 
@@ -68,13 +81,17 @@ def _json(path: Path, absent: Any) -> Any:
         raise ConfigError(f"{path}: is not JSON ({error}); mend or remove it") from None
 
 
-def _parameters(folder: Path) -> int | None:
+def _sizes(folder: Path) -> dict[str, Any]:
+    """The fields of a record that need the run's own code and tokenizer."""
     try:
         run, tokenizer, _ = trained.recall(folder)
+        adapters = None
+        if isinstance(run.objective, Lora):
+            adapters = Adapters(run.objective.told(), *trained.scalars(run, tokenizer))
     except (ConfigError, DataError, OSError):
-        return None
+        return {"parameters": None}
     vocab_size, multiple = tokenizer.vocab_size + len(run.objective.specials()), run.tokenizer.pad_vocab_multiple
-    return run.model.parameter_count(-(-vocab_size // multiple) * multiple)
+    return {"parameters": run.model.parameter_count(-(-vocab_size // multiple) * multiple), "adapters": adapters}
 
 
 def flat(value: Any, where: str = "") -> dict[str, Any]:

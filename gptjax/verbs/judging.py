@@ -135,4 +135,7 @@ def inspect(argv: Sequence[str]) -> None:
     if asked.out is not None:
         inspection.write(found, asked.out)
         say(f"wrote {asked.out}")
+    if asked.json:
+        print(json.dumps(found.to_json(), ensure_ascii=False))
+        return
     Console().print(inspection.terminal(found))

@@ -150,7 +150,7 @@ class Compare:
     out: Path | None = None
     """Write the whole comparison to this page."""
     cache: Path = field(default_factory=default_cache)
-    """Folder in which token stores are kept."""
+    """Folder in which token stores are kept; those of the runs tell how often a token was seen in training."""
     json: bool = False
     """Print one JSON object."""
 
@@ -165,6 +165,10 @@ class Inspect:
     """A short text to read; what lies beyond the model's context is left out, and said."""
     out: Path | None = None
     """Write all of it to this page; the terminal shows surprisals and predictions."""
+    json: bool = False
+    """Print one JSON object: title, notes, tokens [{text, id, bits}], lens [{place, layers: [{layer, top: [{text, id,
+    probability}], true: {probability, rank}}]}], attention [layer][head][token that looks][token looked at],
+    neighbours [{text, near: [{text, cosine}]}]; null for what the run has not."""
 
 
 @dataclass(frozen=True)

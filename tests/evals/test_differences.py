@@ -8,7 +8,7 @@ import pytest
 
 from gptjax.data.errors import DataError
 from gptjax.evals import differences
-from gptjax.evals.differences import FILES, Units, by_distance, by_document, by_frequency, by_kind, compare
+from gptjax.evals.differences import FILES, Units, by_distance, by_document, by_frequency, by_kind, compare, repeats
 
 TEXT = "".join(f"Line {i} says {i * i % 97}, and no more.\n" for i in range(40))
 random = np.random.default_rng(0)
@@ -24,7 +24,7 @@ def labels():
     u, types_U = units(), np.array(list(TEXT))
     return {
         "kind": by_kind(u),
-        "frequency": by_frequency(types_U, "token"),
+        "frequency": by_frequency(repeats(types_U), "token", "this text"),
         "distance": by_distance(np.arange(len(TEXT)) % 64),
         "source": by_document(DOCUMENT, ["b.txt", "a.txt", "b.txt", "c.txt"]),
     }

@@ -1,6 +1,7 @@
 """Claims about `gptjax compare`."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from gptjax import counted
 from gptjax.cli import run_verb
 from gptjax.config import Corpus, Data, Evaluation
 from gptjax.counted import Counting
+from gptjax.data import store, tokenizers
 from gptjax.data.tokenizers import Bytes, Characters, Words
 from gptjax.evals import letters
 from gptjax.judging import comparing, judge, scored
@@ -75,7 +77,8 @@ def test_counted_and_carried_runs_are_compared_with_windowed_ones(place):
         found = compared(place, "a", other)
         judged = judge.held_out(place / other, str(place / "text.txt"), None, place / "cache", print)
         assert found.comparison.whole.nats_b == pytest.approx(judged["nats_per_token"] * judged["tokens"], rel=1e-5)
-        assert titles(found) == ["kind", "frequency", "tokens read by a"]
+        own = "training frequency of n" if other == "n" else "frequency"
+        assert titles(found) == ["kind", own, "tokens read by a"]
 
 
 def test_runs_with_other_windows_are_told_apart_by_what_each_had_read(place):
@@ -130,6 +133,49 @@ def test_files_are_told_apart(place):
     lines = "".join(json.dumps({"text": line}) + "\n" for line in TEXT.splitlines())
     (place / "lines.jsonl").write_text(lines)
     assert "source" not in titles(compared(place, "a", "b", data="lines.jsonl"))
+
+
+def knowing(place, name, codec, file="train.txt", **fields):
+    """A run that remembers what it was trained on."""
+    if not (place / file).exists():  # written again, it would be another text
+        (place / file).write_text("Line no " * 40 + "and 97 97 97\n" * 4)
+    data = Data(corpora=(Corpus(str(place / file)),), validation_fraction=0.0)
+    folder = write(place / name, TINY, tokenizer=codec, data=data, evaluation=EVALUATION, **fields)
+    identity = store.build(data, tokenizers.load(folder / "tokenizer"), place / "cache").identity
+    (folder / "data.json").write_text(json.dumps({"identity": identity}))
+    return (place / file).read_text()
+
+
+def parts(found, title):
+    [breakdown] = [b for b in found.comparison.breakdowns if b.title == title]
+    return {part.name: part.units for part in breakdown.parts}
+
+
+def binned(counts):
+    bin_U, names = letters.powers(np.array(counts), 10)
+    return dict(zip(names, np.bincount(bin_U).tolist(), strict=True))
+
+
+def test_units_are_told_apart_by_their_frequency_in_the_training_text_where_it_is_known(place):
+    read = knowing(place, "k1", Bytes(eos=False))
+    knowing(place, "k2", Bytes(eos=False), seed=1)
+    knowing(place, "k3", Bytes(eos=False), file="other.txt")
+    knowing(place, "k4", Characters(), text=TEXT)
+    found = compared(place, "k1", "k2")
+    assert titles(found) == ["kind", "training frequency", "tokens read"]
+    assert parts(found, "training frequency") == binned([read.encode().count(byte) for byte in TEXT.encode()])
+    assert not any("not known" in note for note in found.notes)
+    found = compared(place, "k1", "k3")
+    assert titles(found)[1:3] == ["training frequency of k1", "training frequency of k3"]
+    found = compared(place, "k1", "a")
+    assert titles(found)[1:3] == ["training frequency of k1", "tokens read"]
+    assert found.notes[1] == "what a was trained on is not known: the run folder does not say what was read"
+    found = compared(place, "k1", "k4")
+    assert titles(found)[1:2] == ["training frequency"]
+    counts = Counter(read.split())
+    assert parts(found, "training frequency") == binned([counts[word] for word in [*TEXT.split(), ""]])
+    told = found.comparison.breakdowns[1].about
+    assert told == "how often the same word occurs in the text that both runs were trained on"
 
 
 def test_a_model_that_reads_both_sides_is_refused(place, capfd):

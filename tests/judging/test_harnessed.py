@@ -1,5 +1,6 @@
 """What the command line says of the lm-evaluation-harness's tasks."""
 
+import re
 import sys
 
 import pytest
@@ -49,3 +50,43 @@ def test_metrics_have_their_standard_error_and_their_filter():
         "acc": {"value": 0.5, "stderr": 0.1},
         "em/strict": {"value": 1.0, "stderr": None},
     }
+
+
+TASK = "task: mine\ndataset_path: json\noutput_type: multiple_choice\ndoc_to_text: '{{text}}'\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"broken.yaml": TASK + "metric_list: [{metric: acc]\n"}, r"broken\.yaml:5: is no YAML \(.*expected"),
+        ({"tabs.yaml": "task: tabs\nfewshot:\n\tx: 1\n"}, r"tabs\.yaml:3: is no YAML \(.*token"),
+        ({"deep/mine.yaml": "include: base\ntask: x\n", "deep/base": "a: 1\nb: [\n"}, r"deep/base:3: is no YAML"),
+        ({"mine.yaml": "include: nothere\ntask: x\n"}, r"mine\.yaml: includes .*nothere, which cannot be read"),
+        ({"list.yaml": "- a\n- b\n"}, r"list\.yaml: is no task of the harness \(Expected YAML dict"),
+        ({"bytes.yaml": "task: \x00\n"}, r"bytes\.yaml.*: is no "),
+        ({"good.yaml": TASK, "broken.yaml": "a: 'b\n"}, r"broken\.yaml:2: is no YAML"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_file_of_tasks_that_is_no_yaml_is_named_with_its_line(tmp_path, files, message, capsys):
+    pytest.importorskip("lm_eval")
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert cli.run_verb(["eval", "RUN", "--tasks", "mine", "--include-path", str(tmp_path)]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert re.search(message, line)
+
+
+def test_files_of_tasks_that_are_whole_pass_with_their_functions_and_their_templates(tmp_path):
+    pytest.importorskip("lm_eval")
+    (tmp_path / "mine.yaml").write_text("include: base.yaml\n" + TASK + "process_docs: !function nowhere.function\n")
+    (tmp_path / "base.yaml").write_text("test_split: test\n")  # no task by itself
+    assert "mine" in harnessed._manager(["mine"], tmp_path).all_tasks
+
+
+def test_a_name_that_no_task_has_comes_with_the_nearest(tmp_path):
+    pytest.importorskip("lm_eval")
+    (tmp_path / "mine.yaml").write_text(TASK.replace("mine", "sorting_of_things"))
+    with pytest.raises(ConfigError, match=r"sorting_of_thing: is not among .*, did you mean 'sorting_of_things'"):
+        harnessed._manager(["sorting_of_thing"], tmp_path)

@@ -1,5 +1,6 @@
 """Claims about `gptjax inspect`."""
 
+import json
 import math
 
 import numpy as np
@@ -141,6 +142,25 @@ def test_the_verb_writes_the_page_and_shows_every_token(gpt, place, capfd):
     page = (place / "page.html").read_text()
     assert page.count("data:image/png") == 2 + 1
     assert "<b>" not in page
+
+
+@pytest.mark.parametrize("name", ["gpt", "bert-json", "vectors-json"])
+def test_the_verb_prints_one_object_and_writes_a_page_only_where_it_is_asked_for(place, gpt, capfd, name):
+    if name == "bert-json":
+        config = Bert(layers=1, width=8, heads=2, mlp_width=8, context=24)
+        write(place / name, config, tokenizer=Bytes(), objective=Masked())
+    if name == "vectors-json":
+        write(place / name, Vectors(width=8), tokenizer=Words(eos=False), text=f"{TEXT} bag")
+    before = set(place.rglob("*"))
+    capfd.readouterr()
+    assert run_verb(["inspect", str(place / name), "--text", TEXT, "--json"]) == 0
+    told, found = json.loads(capfd.readouterr().out), inspect(place / name, TEXT, print)
+    assert set(place.rglob("*")) == before
+    assert [token["text"] for token in told["tokens"]] == found.pieces
+    assert [found.names(token["id"]) for token in told["tokens"]] == found.pieces
+    assert [token["bits"] for token in told["tokens"]] == found.bits
+    assert (told["attention"] is None, told["lens"] is None) == (found.weights_LNTS is None, found.lens is None)
+    assert [one["text"] for one in told["neighbours"]] == [name for name, _ in found.neighbours]
 
 
 def test_precision_is_the_runs_own(place):

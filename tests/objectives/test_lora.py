@@ -15,7 +15,7 @@ from gptjax.models.encoder_decoder_transformer import TransformerTranslator
 from gptjax.models.gpt import GPT
 from gptjax.models.recurrent import Recurrent
 from gptjax.objectives.causal import Causal
-from gptjax.objectives.lora import Lora, at
+from gptjax.objectives.lora import Lora, _dropped, at
 from gptjax.objectives.tasks import Classification
 from gptjax.types import Batch
 
@@ -130,6 +130,60 @@ def test_a_recurrent_state_is_carried_through_adapted_parameters():
     total, *_ = jax.jit(objective.carried.loss)(params, rows, None, objective.carried.start(3))
     expected, *_ = jax.jit(objective.loss)(params, rows, None)
     np.testing.assert_allclose(total, expected, rtol=1e-5)
+
+
+def test_gradients_of_adapters_are_those_of_the_kernel_through_the_scaled_product():
+    """dL/dA = s dL/dW B^T and dL/dB = s A^T dL/dW, where dL/dW is that of the merged model."""
+    model, objective = built(LORA, replace(SMALL, dropout=0.0))
+    params = drawn(begun(objective))
+    own = jax.jit(jax.grad(lambda p: objective.loss(p, batch(), jax.random.key(0))[0]))(params)["adapter"]
+    plain = Causal().build(model, None)
+    whole = named(jax.jit(jax.grad(lambda p: plain.loss(p, batch(), None)[0]))(LORA.merged(params))["model"])
+    for layer in ("attn/q", "attn/v", "attn/o", "mlp/up", "mlp/down"):
+        path = f"blocks/{layer}/kernel"
+        (a, b), (found_a, found_b) = at(params["adapter"], path), at(own, path)
+        np.testing.assert_allclose(found_a, 4 * whole[path] @ np.swapaxes(b, 1, 2), atol=1e-4, err_msg=path)
+        np.testing.assert_allclose(found_b, 4 * np.swapaxes(a, 1, 2) @ whole[path], atol=1e-4, err_msg=path)
+
+
+def hidden(key, rate):
+    """(kernel, what dropout makes of it) of every A and of every B, by path."""
+    adapter = drawn(begun(built()[1]))["adapter"]
+    before, after = named(adapter), named(_dropped(adapter, rate, jax.random.key(key)))
+    return {path: (before[path], after[path]) for path in before}
+
+
+def test_dropout_leaves_out_whole_inputs_of_an_adapter_and_raises_the_others_so_that_the_mean_stays():
+    shares = []
+    for key in range(20):
+        for path, (before, after) in hidden(key, 0.25).items():
+            if path.endswith("B/kernel"):
+                np.testing.assert_array_equal(before, after)
+                continue
+            gone = np.all(after == 0, axis=-1, keepdims=True)
+            np.testing.assert_allclose(after, np.where(gone, 0, before / 0.75), rtol=1e-6, err_msg=path)
+            shares += gone.reshape(-1).tolist()
+    assert np.mean(shares) == pytest.approx(0.25, abs=0.03)  # of 3,520 inputs: four standard errors
+
+
+def test_dropout_draws_for_every_adapter_layer_and_key_by_itself():
+    rows = {}
+    for key in (0, 1):
+        for path, (_, after) in hidden(key, 0.5).items():
+            if path.endswith("A/kernel"):
+                rows |= {(key, path, layer): tuple(np.any(x, axis=-1)) for layer, x in enumerate(after)}
+    assert len(rows) == 2 * 5 * 2
+    assert len(set(rows.values())) == len(rows)
+
+
+def test_the_loss_in_training_is_the_model_s_with_inputs_of_the_adapters_hidden_by_draws_of_their_own():
+    lora = replace(LORA, dropout=0.5)
+    model, objective = built(lora)  # whose own dropout is on
+    params, key = drawn(begun(objective)), jax.random.key(5)
+    rest, own = jax.random.split(key)
+    some = lora.merged({**params, "adapter": _dropped(params["adapter"], 0.5, own)})
+    expected = jax.jit(Causal().build(model, None).loss)(some, batch(), rest)[0]
+    np.testing.assert_allclose(jax.jit(objective.loss)(params, batch(), key)[0], expected, rtol=1e-6)
 
 
 def test_dropout_hides_inputs_from_the_adapters_in_training_alone():

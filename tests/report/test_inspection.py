@@ -1,5 +1,6 @@
 """Claims about the page of a text inside a model."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -43,6 +44,7 @@ def found(**fields):
     whole = Inspection(
         title="</title><script>",
         pieces=PIECES,
+        ids=list(range(T)),
         bits=[2.0, *(seen.nats_T[:-1] / np.log(2)).tolist()],
         lens=seen,
         places=np.arange(1, T + 1),
@@ -127,3 +129,35 @@ def test_long_texts_have_maps_without_labels(tmp_path):
     assert 'class="row"' not in (tmp_path / "page.html").read_text()
     write(found(), tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().count('class="row"') == T
+
+
+def test_json_has_every_number_of_the_page_and_null_where_there_is_none():
+    seen = found().lens
+    told = json.loads(json.dumps(found().to_json(), allow_nan=False))
+    assert [(token["text"], token["id"]) for token in told["tokens"]] == list(zip(PIECES, range(T), strict=True))
+    assert [token["bits"] for token in told["tokens"]] == found().bits
+    assert [one["place"] for one in told["lens"]] == list(range(1, T + 1))
+    for t, one in enumerate(told["lens"]):
+        assert [cell["layer"] for cell in one["layers"]] == seen.layers
+        for a, cell in enumerate(one["layers"]):
+            assert [top["id"] for top in cell["top"]] == seen.top_ids_ATK[a, t].tolist()
+            assert [top["text"] for top in cell["top"]] == [PIECES[top["id"]] for top in cell["top"]]
+            assert [top["probability"] for top in cell["top"]] == seen.top_shares_ATK[a, t].tolist()
+            expected = {"probability": float(seen.true_shares_AT[a, t]), "rank": int(seen.ranks_AT[a, t])}
+            assert cell["true"] == (expected if t < T - 1 else None)
+    np.testing.assert_allclose(told["attention"], found().weights_LNTS, atol=1e-6)
+    assert told["neighbours"][1] == {"text": PIECES[1], "near": [{"text": PIECES[0], "cosine": 0.5}]}
+    bare = found(lens=None, places=np.zeros(0, int), weights_LNTS=None, neighbours=None).to_json()
+    assert bare["lens"] is bare["attention"] is bare["neighbours"] is None
+
+
+def test_numbers_that_are_not_finite_are_null():
+    weights, shares = np.full((1, 1, T, T), np.nan, np.float32), found().lens.top_shares_ATK.copy()
+    shares[2, 1] = np.inf
+    strange = found(
+        weights_LNTS=weights, lens=found().lens._replace(top_shares_ATK=shares), neighbours=[("a", [("b", np.nan)])]
+    )
+    told = json.loads(json.dumps(strange.to_json(), allow_nan=False))
+    assert told["attention"] == [[[[None] * T] * T]]
+    assert [top["probability"] for top in told["lens"][1]["layers"][2]["top"]] == [None] * T
+    assert told["neighbours"] == [{"text": "a", "near": [{"text": "b", "cosine": None}]}]
