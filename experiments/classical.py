@@ -4,8 +4,8 @@ Command      python experiments/classical.py --sst2 SST-2 --cola CoLA --out runs
 Needs        pip install 'gptjax[lineage]' (scikit-learn)
 Cost         five minutes on one busy CPU core (under three of CPU time)
 Expected     accuracy on SST-2: majority class 0.509; perceptron 0.787; logistic regression on one-hot words 0.813
-             (here 0.813; by softmax 0.820), counts 0.811, 1-2-grams 0.818, tf-idf 0.815 (here 0.810); linear SVM on tf-idf of
-             1-2-grams 0.820; RBF features 0.690; MLPs 0.808 to 0.812, with dropout 0.826.
+             (here 0.813; by softmax 0.820), counts 0.811, 1-2-grams 0.818, tf-idf 0.815 (here 0.810); linear SVM on
+             tf-idf of 1-2-grams 0.820; RBF features 0.690; MLPs 0.808 to 0.812, with dropout 0.826.
              CoLA, Matthews' correlation: majority class 0.000; regressions on words below 0.10, on 1-2-grams 0.168;
              linear SVM on tf-idf of 1-2-grams 0.162; RBF SVM 0.046; MLPs 0.096 to 0.125, with dropout 0.142
 Data         folders with train.tsv and dev.tsv (Hugging Face: nyu-mll/glue, sst2 and cola)
