@@ -4,7 +4,7 @@ Axes beside the alphabet's: W window; U = T + 2 W, a row's T centres and the W w
 K noise words of a row; N words of the text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ import numpy as np
 from gptjax.data.stream import uniform
 from gptjax.types import Array, RowSource
 
+GUIDED = 2**16
+"""Parts of a distribution whose first words are kept, so that few draws have to search."""
 EPOCHS_KEPT = 2
 """Epochs whose thinned text is held: the one that is read, and the one before it, which the log may describe."""
 
@@ -64,13 +66,20 @@ def kept(tokens_N: np.ndarray, shares_V: np.ndarray, *key: int) -> np.ndarray:
     """
     counts_V, quota_V = quotas(tokens_N, shares_V)
     thinned = np.flatnonzero((quota_V < counts_V)[tokens_N])
+    words = tokens_N[thinned]
     # Ids and draws of 32 bits fit a float64, so that the order is by id, then by draw.
-    order = thinned[np.argsort(tokens_N[thinned] + uniform(thinned, *key), kind="stable")]
-    words = tokens_N[order]
-    drawn_V = np.where(quota_V < counts_V, counts_V, 0)
-    first_V = np.cumsum(drawn_V) - drawn_V
+    draws = words + uniform(thinned, *key)
+    order = np.sort(draws)
+    ids = np.flatnonzero(quota_V < counts_V)
+    ends = np.cumsum(counts_V[ids]) - counts_V[ids] + quota_V[ids]  # behind the last that stays of each
+    last_V = np.zeros(len(counts_V))
+    last_V[ids] = order[ends - 1]
     stays_N = np.ones(len(tokens_N), bool)
-    stays_N[order] = np.arange(len(order)) - first_V[words] < quota_V[words]
+    stays_N[thinned] = draws <= last_V[words]
+    for end in ends[order[ends] == order[ends - 1]].tolist():
+        # Equal draws on both sides of the border: the first in the text stay.
+        equal = thinned[draws == order[end]]
+        stays_N[equal[end - np.searchsorted(order, order[end]) :]] = False
     return np.flatnonzero(stays_N)
 
 
@@ -80,9 +89,25 @@ def noise_cdf(counts_V: np.ndarray, power: float) -> np.ndarray:
     return np.cumsum(weights_V) / weights_V.sum()
 
 
-def draw(cdf_V: np.ndarray, uniform_M: np.ndarray) -> np.ndarray:
-    """The words at these places of the distribution, int32."""
-    return np.minimum(np.searchsorted(cdf_V, uniform_M, side="right"), len(cdf_V) - 1).astype(np.int32)
+def drawing(cdf_V: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """`draw(uniform_M)`: the words at these places of a distribution, int32.
+
+    Most places are in one of `GUIDED` equal parts that is within one word; only the others are searched for.
+    """
+
+    def searched(places_M: np.ndarray) -> np.ndarray:
+        return np.minimum(np.searchsorted(cdf_V, places_M, side="right"), len(cdf_V) - 1).astype(np.int32)
+
+    words_G = searched(np.arange(GUIDED + 1) / GUIDED)
+
+    def draw(uniform_M: np.ndarray) -> np.ndarray:
+        parts_M = (uniform_M * GUIDED).astype(np.int32)
+        words_M = words_G[parts_M]
+        open_M = words_M != words_G[parts_M + 1]
+        words_M[open_M] = searched(uniform_M[open_M])
+        return words_M
+
+    return draw
 
 
 class Reading(NamedTuple):
@@ -111,6 +136,7 @@ def rows(text: Text, how: Reading) -> RowSource:
     def places(epoch: int) -> np.ndarray:
         return kept(tokens_N, how.shares_V, *key, epoch, 0)
 
+    draw = drawing(cdf_V)
     total = int(quotas(tokens_N, how.shares_V)[1].sum())
     offsets_U = np.arange(-window, T + window)
 
@@ -128,7 +154,7 @@ def rows(text: Text, how: Reading) -> RowSource:
             around_BU,
             sentences_BU,
             np.where(inside_BU[:, middle], reach_BT, 0).astype(np.int32),
-            draw(cdf_V, draws_BK),
+            draw(draws_BK),
         )
 
     return RowSource(-(-total // T), take)
