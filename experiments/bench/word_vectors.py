@@ -34,7 +34,6 @@ from gptjax.config import Run
 from gptjax.data import utf8
 from gptjax.data.words import UNKNOWN
 from gptjax.evals import similarity
-from gptjax.objectives.word2vec import Word2Vec
 
 EPOCHS, WIDTH, WINDOW, NEGATIVES, SAMPLE, MIN_COUNT = 5, 100, 5, 5, 1e-3, 5
 OURS = load_file(Path(__file__).parents[1] / "word2vec.py")
@@ -117,13 +116,12 @@ def main(asked: Any) -> None:
     lines = [line for line in lines if line]
     base = replace(OURS.base(asked.wikitext), log_every_steps=100)
     base = replace(base, data=replace(base.data, validation=None, validation_fraction=0.0))
-    centre = replace(base, objective=Word2Vec(predict="centre"))
     with tempfile.TemporaryDirectory() as cache:
         programs: dict[str, Measure] = {
             "gensim, skip-gram": gensim(lines, True, asked.workers, asked.wordsim),
             "gptjax, skip-gram": ours(base, Path(cache), asked.wordsim),
             "gensim, CBOW": gensim(lines, False, asked.workers, asked.wordsim),
-            "gptjax, CBOW": ours(centre, Path(cache), asked.wordsim),
+            "gptjax, CBOW": ours(OURS.centre(base), Path(cache), asked.wordsim),
         }
         rounds: dict[str, list[dict[str, float]]] = {name: [] for name in programs}
         for seed in range(asked.rounds):

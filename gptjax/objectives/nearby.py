@@ -84,7 +84,7 @@ def kept(tokens_N: np.ndarray, shares_V: np.ndarray, *key: int) -> np.ndarray:
 
 
 def noise_cdf(counts_V: np.ndarray, power: float) -> np.ndarray:
-    """Cumulative shares of counts^power, for `draw`."""
+    """Cumulative shares of counts^power, for `drawing`."""
     weights_V = np.where(counts_V > 0, counts_V.astype(np.float64) ** power, 0.0)
     return np.cumsum(weights_V) / weights_V.sum()
 
