@@ -129,35 +129,28 @@ class Reading(NamedTuple):
 
 def rows(text: Text, how: Reading) -> RowSource:
     """The text as rows of T centres, thinned and reached anew in each epoch; the last row is part padding."""
-    tokens_N, sentences_N = text
     _, cdf_V, T, window, noise, key = how
+    draw = drawing(cdf_V)
+    count = -(-int(quotas(text.tokens_N, how.shares_V)[1].sum()) // T)
 
     @lru_cache(EPOCHS_KEPT)
-    def places(epoch: int) -> np.ndarray:
-        return kept(tokens_N, how.shares_V, *key, epoch, 0)
-
-    draw = drawing(cdf_V)
-    total = int(quotas(tokens_N, how.shares_V)[1].sum())
-    offsets_U = np.arange(-window, T + window)
+    def laid(epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The epoch's words, sentences and reaches, padded, in windows: views of T + 2 W words from every T-th on."""
+        places = kept(text.tokens_N, how.shares_V, *key, epoch, 0)
+        reach = 1 + (uniform(places, *key, epoch, 1) * window).astype(np.int32)
+        padding = (window, window + count * T - len(places))
+        padded = [np.pad(leaf, padding) for leaf in (text.tokens_N[places], text.sentences_N[places], reach)]
+        windows = [np.lib.stride_tricks.sliding_window_view(leaf, T + 2 * window)[::T] for leaf in padded]
+        return windows[0], windows[1], windows[2][:, window : window + T]
 
     def take(indices_B: np.ndarray, epoch: int) -> Nearby:
-        at_BU = np.asarray(indices_B, np.int64)[:, None] * T + offsets_U
-        inside_BU = (at_BU >= 0) & (at_BU < total)
-        places_BU = places(epoch)[np.clip(at_BU, 0, total - 1)]
-        around_BU = np.where(inside_BU, tokens_N[places_BU], 0).astype(np.int32)
-        sentences_BU = np.where(inside_BU, sentences_N[places_BU], 0).astype(np.int32)
-        middle = slice(window, window + T)
-        reach_BT = 1 + (uniform(places_BU[:, middle], *key, epoch, 1) * window).astype(np.int32)
-        draws_BK = uniform(np.asarray(indices_B, np.int64)[:, None] * noise + np.arange(noise), *key, epoch, 2)
-        return Nearby(
-            np.ascontiguousarray(around_BU[:, middle]),
-            around_BU,
-            sentences_BU,
-            np.where(inside_BU[:, middle], reach_BT, 0).astype(np.int32),
-            draw(draws_BK),
-        )
+        indices_B = np.asarray(indices_B, np.int64)
+        around_BU, sentences_BU, reach_BT = (windows[indices_B] for windows in laid(epoch))
+        draws_BK = uniform(indices_B[:, None] * noise + np.arange(noise), *key, epoch, 2)
+        centres_BT = np.ascontiguousarray(around_BU[:, window : window + T])
+        return Nearby(centres_BT, around_BU, sentences_BU, reach_BT, draw(draws_BK))
 
-    return RowSource(-(-total // T), take)
+    return RowSource(count, take)
 
 
 def parted(tokens_N: np.ndarray, starts_D: np.ndarray, left_out: tuple[int, ...], ends: tuple[int, ...]) -> Text:
