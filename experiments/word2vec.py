@@ -89,8 +89,8 @@ def centre(run: Run) -> Run:
     return replace(
         run,
         model=Vectors(width=100, context=16),
-        objective=Word2Vec(predict="centre", shared=12),
-        optimizer=Adam(learning_rate=0.06, beta1=0.5),
+        objective=Word2Vec(predict="centre", shared=8),
+        optimizer=Adam(learning_rate=0.08, beta1=0.5),
         batch_rows=8192,
     )
 
