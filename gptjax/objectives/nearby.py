@@ -4,7 +4,7 @@ Axes beside the alphabet's: W window; U = T + 2 W, a row's T centres and the W w
 K noise words of a row; N words of the text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ import numpy as np
 from gptjax.data.stream import uniform
 from gptjax.types import Array, RowSource
 
+GUIDED = 2**16
+"""Parts of a distribution whose first words are kept, so that few draws have to search."""
 EPOCHS_KEPT = 2
 """Epochs whose thinned text is held: the one that is read, and the one before it, which the log may describe."""
 
@@ -64,25 +66,48 @@ def kept(tokens_N: np.ndarray, shares_V: np.ndarray, *key: int) -> np.ndarray:
     """
     counts_V, quota_V = quotas(tokens_N, shares_V)
     thinned = np.flatnonzero((quota_V < counts_V)[tokens_N])
+    words = tokens_N[thinned]
     # Ids and draws of 32 bits fit a float64, so that the order is by id, then by draw.
-    order = thinned[np.argsort(tokens_N[thinned] + uniform(thinned, *key), kind="stable")]
-    words = tokens_N[order]
-    drawn_V = np.where(quota_V < counts_V, counts_V, 0)
-    first_V = np.cumsum(drawn_V) - drawn_V
+    draws = words + uniform(thinned, *key)
+    order = np.sort(draws)
+    ids = np.flatnonzero(quota_V < counts_V)
+    ends = np.cumsum(counts_V[ids]) - counts_V[ids] + quota_V[ids]  # behind the last that stays of each
+    last_V = np.zeros(len(counts_V))
+    last_V[ids] = order[ends - 1]
     stays_N = np.ones(len(tokens_N), bool)
-    stays_N[order] = np.arange(len(order)) - first_V[words] < quota_V[words]
+    stays_N[thinned] = draws <= last_V[words]
+    for end in ends[order[ends] == order[ends - 1]].tolist():
+        # Equal draws on both sides of the border: the first in the text stay.
+        equal = thinned[draws == order[end]]
+        stays_N[equal[end - np.searchsorted(order, order[end]) :]] = False
     return np.flatnonzero(stays_N)
 
 
 def noise_cdf(counts_V: np.ndarray, power: float) -> np.ndarray:
-    """Cumulative shares of counts^power, for `draw`."""
+    """Cumulative shares of counts^power, for `drawing`."""
     weights_V = np.where(counts_V > 0, counts_V.astype(np.float64) ** power, 0.0)
     return np.cumsum(weights_V) / weights_V.sum()
 
 
-def draw(cdf_V: np.ndarray, uniform_M: np.ndarray) -> np.ndarray:
-    """The words at these places of the distribution, int32."""
-    return np.minimum(np.searchsorted(cdf_V, uniform_M, side="right"), len(cdf_V) - 1).astype(np.int32)
+def drawing(cdf_V: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """`draw(uniform_M)`: the words at these places of a distribution, int32.
+
+    Most places are in one of `GUIDED` equal parts that is within one word; only the others are searched for.
+    """
+
+    def searched(places_M: np.ndarray) -> np.ndarray:
+        return np.minimum(np.searchsorted(cdf_V, places_M, side="right"), len(cdf_V) - 1).astype(np.int32)
+
+    words_G = searched(np.arange(GUIDED + 1) / GUIDED)
+
+    def draw(uniform_M: np.ndarray) -> np.ndarray:
+        parts_M = (uniform_M * GUIDED).astype(np.int32)
+        words_M = words_G[parts_M]
+        open_M = words_M != words_G[parts_M + 1]
+        words_M[open_M] = searched(uniform_M[open_M])
+        return words_M
+
+    return draw
 
 
 class Reading(NamedTuple):
@@ -104,34 +129,28 @@ class Reading(NamedTuple):
 
 def rows(text: Text, how: Reading) -> RowSource:
     """The text as rows of T centres, thinned and reached anew in each epoch; the last row is part padding."""
-    tokens_N, sentences_N = text
     _, cdf_V, T, window, noise, key = how
+    draw = drawing(cdf_V)
+    count = -(-int(quotas(text.tokens_N, how.shares_V)[1].sum()) // T)
 
     @lru_cache(EPOCHS_KEPT)
-    def places(epoch: int) -> np.ndarray:
-        return kept(tokens_N, how.shares_V, *key, epoch, 0)
-
-    total = int(quotas(tokens_N, how.shares_V)[1].sum())
-    offsets_U = np.arange(-window, T + window)
+    def laid(epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The epoch's words, sentences and reaches, padded, in windows: views of T + 2 W words from every T-th on."""
+        places = kept(text.tokens_N, how.shares_V, *key, epoch, 0)
+        reach = 1 + (uniform(places, *key, epoch, 1) * window).astype(np.int32)
+        padding = (window, window + count * T - len(places))
+        padded = [np.pad(leaf, padding) for leaf in (text.tokens_N[places], text.sentences_N[places], reach)]
+        windows = [np.lib.stride_tricks.sliding_window_view(leaf, T + 2 * window)[::T] for leaf in padded]
+        return windows[0], windows[1], windows[2][:, window : window + T]
 
     def take(indices_B: np.ndarray, epoch: int) -> Nearby:
-        at_BU = np.asarray(indices_B, np.int64)[:, None] * T + offsets_U
-        inside_BU = (at_BU >= 0) & (at_BU < total)
-        places_BU = places(epoch)[np.clip(at_BU, 0, total - 1)]
-        around_BU = np.where(inside_BU, tokens_N[places_BU], 0).astype(np.int32)
-        sentences_BU = np.where(inside_BU, sentences_N[places_BU], 0).astype(np.int32)
-        middle = slice(window, window + T)
-        reach_BT = 1 + (uniform(places_BU[:, middle], *key, epoch, 1) * window).astype(np.int32)
-        draws_BK = uniform(np.asarray(indices_B, np.int64)[:, None] * noise + np.arange(noise), *key, epoch, 2)
-        return Nearby(
-            np.ascontiguousarray(around_BU[:, middle]),
-            around_BU,
-            sentences_BU,
-            np.where(inside_BU[:, middle], reach_BT, 0).astype(np.int32),
-            draw(cdf_V, draws_BK),
-        )
+        indices_B = np.asarray(indices_B, np.int64)
+        around_BU, sentences_BU, reach_BT = (windows[indices_B] for windows in laid(epoch))
+        draws_BK = uniform(indices_B[:, None] * noise + np.arange(noise), *key, epoch, 2)
+        centres_BT = np.ascontiguousarray(around_BU[:, window : window + T])
+        return Nearby(centres_BT, around_BU, sentences_BU, reach_BT, draw(draws_BK))
 
-    return RowSource(-(-total // T), take)
+    return RowSource(count, take)
 
 
 def parted(tokens_N: np.ndarray, starts_D: np.ndarray, left_out: tuple[int, ...], ends: tuple[int, ...]) -> Text:

@@ -24,7 +24,7 @@ from gptjax.config import Data, ObjectiveConfig, Sources
 from gptjax.data import corpora, store
 from gptjax.data.errors import DataError
 from gptjax.data.shards import told
-from gptjax.objectives import blocks, nearby
+from gptjax.objectives import blocks, nearby, products
 from gptjax.objectives.blocks import Looked, Tables
 from gptjax.objectives.causal import require_language_model, unknown_notes
 from gptjax.objectives.nearby import Nearby
@@ -130,13 +130,12 @@ def around_loss(tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Ar
 def _around_nats(negatives: float, looked: Looked, rest: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """All scores of a row are one product of its centres with the words around and the noise, C = U + K."""
     (x_BTD,), (y_BCD,) = looked
-    pairs_BUT = pairs(*rest).astype(jnp.float32)
-    count_BT, K = pairs_BUT.sum(1), y_BCD.shape[1] - pairs_BUT.shape[1]
-    scores_BCT = jnp.einsum("bcd,btd->bct", y_BCD, x_BTD, preferred_element_type=jnp.float32)
-    noise_BKT = jnp.broadcast_to(negatives / K * count_BT[:, None], (len(count_BT), K, count_BT.shape[1]))
-    weights_BCT = jnp.concatenate([pairs_BUT, noise_BKT], axis=1)
-    sign_C1 = np.where(np.arange(y_BCD.shape[1]) < pairs_BUT.shape[1], -1.0, 1.0)[:, None]
-    return jnp.sum(weights_BCT * softplus(scores_BCT * sign_C1.astype(np.float32))), jnp.sum(count_BT)
+    pairs_BTU = pairs(*rest).astype(jnp.float32)
+    count_BT, K = pairs_BTU.sum(2), y_BCD.shape[1] - pairs_BTU.shape[2]
+    noise_BTK = jnp.broadcast_to(negatives / K * count_BT[..., None], (*count_BT.shape, K))
+    weights_BTC = jnp.concatenate([pairs_BTU, noise_BTK], axis=2)
+    sign_C = np.where(np.arange(y_BCD.shape[1]) < pairs_BTU.shape[2], -1.0, 1.0).astype(np.float32)
+    return jnp.sum(weights_BTC * softplus(products.scores(x_BTD, y_BCD) * sign_C)), jnp.sum(count_BT)
 
 
 def centre_loss(tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Array, jax.Array]:
@@ -147,25 +146,24 @@ def centre_loss(tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Ar
 
 def _centre_nats(negatives: float, looked: Looked, rest: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     (x_BUD,), (y_BTD, y_BKD) = looked
-    pairs_BUT = pairs(*rest).astype(jnp.float32)
-    count_BT, K = pairs_BUT.sum(1), y_BKD.shape[1]
-    shares_BUT = pairs_BUT / jnp.maximum(count_BT, 1.0)[:, None]
-    mean_BTD = jnp.einsum("but,bud->btd", shares_BUT.astype(x_BUD.dtype), x_BUD)
+    pairs_BTU = pairs(*rest).astype(jnp.float32)
+    count_BT, K = pairs_BTU.sum(2), y_BKD.shape[1]
+    mean_BTD = products.mixed(pairs_BTU / jnp.maximum(count_BT, 1.0)[..., None], x_BUD)
     own_BT = jnp.sum(mean_BTD.astype(jnp.float32) * y_BTD.astype(jnp.float32), axis=-1)
-    noise_BKT = jnp.einsum("bkd,btd->bkt", y_BKD, mean_BTD, preferred_element_type=jnp.float32)
+    noise_BTK = products.scores(mean_BTD, y_BKD)
     counts_BT = (count_BT > 0).astype(jnp.float32)
-    nats_BT = softplus(-own_BT) + negatives / K * jnp.sum(softplus(noise_BKT), axis=1)
+    nats_BT = softplus(-own_BT) + negatives / K * jnp.sum(softplus(noise_BTK), axis=2)
     return jnp.sum(counts_BT * nats_BT), jnp.sum(counts_BT)
 
 
 def pairs(sentences_BU: jax.Array, reach_BT: jax.Array) -> jax.Array:
-    """Which words around are within a centre's reach and in its sentence, [B, U, T]; a centre is no pair of itself."""
+    """Which words around are within a centre's reach and in its sentence, [B, T, U]; a centre is no pair of itself."""
     T, U = reach_BT.shape[1], sentences_BU.shape[1]
     window = (U - T) // 2
-    distance_UT = np.abs(np.arange(U)[:, None] - window - np.arange(T))
-    same_BUT = sentences_BU[:, :, None] == sentences_BU[:, None, window : window + T]
+    distance_TU = np.abs(np.arange(U) - window - np.arange(T)[:, None])
+    same_BTU = sentences_BU[:, None] == sentences_BU[:, window : window + T, None]
     # Padding has no reach as a centre, and no sentence's number as a word around one.
-    return (distance_UT > 0) & (distance_UT <= reach_BT[:, None]) & same_BUT
+    return (distance_TU > 0) & (distance_TU <= reach_BT[..., None]) & same_BTU
 
 
 @jax.custom_jvp

@@ -9,7 +9,7 @@ import pytest
 
 from gptjax import launch
 from gptjax.config import Checkpoints, ConfigError, Corpus, Data, Evaluation, Run
-from gptjax.data.stream import fingerprint, stream
+from gptjax.data.stream import fingerprint, stream, uniform
 from gptjax.data.tokenizers import Words
 from gptjax.models.gpt import GPT
 from gptjax.models.vectors import Vectors
@@ -92,7 +92,7 @@ def test_pairs_cross_rows_but_not_sentences():
     _, batch = everything()
     batch = batch._replace(reach=np.where(batch.reach > 0, W, 0))
     found = np.argwhere(np.asarray(word2vec.pairs(batch.sentences, batch.reach)))
-    places = {(b * T + t, b * T + u - W) for b, u, t in found.tolist()}
+    places = {(b * T + t, b * T + u - W) for b, t, u in found.tolist()}
     assert places == set(enumerated(TOKENS, SENTENCES, [W] * len(TOKENS)))
     assert (3, 4) in places  # neighbours in two rows
     assert not {(12, 13), (13, 12), (15, 16)} & places  # neighbours in two sentences
@@ -124,6 +124,27 @@ def test_frequent_words_keep_the_share_of_the_formula_exactly():
     assert first != second
     halves = np.bincount(np.array(sorted(first)) // 30_000)
     assert abs(halves[0] - halves[1]) < 5 * np.sqrt(len(first))
+
+
+def test_of_occurrences_with_equal_draws_the_first_stay():
+    tokens = np.full(300_000, 1, np.int32)
+    draws = uniform(np.arange(len(tokens)), 0)
+    order = np.argsort(draws, kind="stable")
+    ties = np.flatnonzero(np.diff(draws[order]) == 0)
+    assert len(ties) > 0
+    for tie in ties[:2].tolist():
+        places = nearby.kept(tokens, np.array([1.0, (tie + 1) / len(tokens)]), 0)
+        np.testing.assert_array_equal(places, np.sort(order[: tie + 1]))
+
+
+def test_guided_draws_are_those_that_are_searched_for():
+    counts = np.array([0, 3, 0, 1, 10**7, 0, 1, 1, 50_000, 0])
+    cdf = nearby.noise_cdf(counts, 0.75)
+    borders = np.concatenate([cdf, np.nextafter(cdf, 0), np.arange(nearby.GUIDED) / nearby.GUIDED])
+    places = np.concatenate([borders[borders < 1], RANDOM.random(50_000)])
+    found = nearby.drawing(cdf)(places)
+    np.testing.assert_array_equal(found, [np.sum(cdf <= place) for place in places])
+    assert set(found.tolist()) == {1, 3, 4, 6, 7, 8}
 
 
 def test_noise_follows_counts_to_three_quarters():

@@ -1,0 +1,62 @@
+"""Claims about products of many small matrices: those of `einsum`, and no gradient leaves the fast path of a CPU."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gptjax.objectives import products
+
+RANDOM = np.random.default_rng(0)
+B, T, U, D = 3, 4, 6, 5
+LEFT_BTU, X_BUD, Y_BTD = (
+    jnp.asarray(RANDOM.normal(size=shape), jnp.float32) for shape in ((B, T, U), (B, U, D), (B, T, D))
+)
+
+
+def pulled(function, *factors):
+    """The value, and the gradients of its product with fixed numbers."""
+    value, pull = jax.vjp(function, *factors)
+    return value, pull(jnp.asarray(np.random.default_rng(1).normal(size=value.shape), value.dtype))
+
+
+def close(found, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)
+
+
+def test_sums_by_shares_and_their_gradient_are_those_of_the_definition():
+    def defined(x_BUD):
+        return jnp.sum(LEFT_BTU[..., None] * x_BUD[:, None], axis=2)
+
+    close(pulled(lambda x: products.mixed(LEFT_BTU, x), X_BUD), pulled(defined, X_BUD))
+
+
+def test_scores_and_their_gradients_are_those_of_the_definition():
+    def defined(x_BTD, y_BCD):
+        return jnp.sum(x_BTD[:, :, None] * y_BCD[:, None], axis=-1)
+
+    close(pulled(products.scores, Y_BTD, X_BUD), pulled(defined, Y_BTD, X_BUD))
+
+
+def test_scores_of_small_floats_are_float32_and_gradients_have_the_factors_dtype():
+    small = [leaf.astype(jnp.bfloat16) for leaf in (Y_BTD, X_BUD)]
+    value, gradients = pulled(products.scores, *small)
+    assert value.dtype == jnp.float32
+    assert [gradient.dtype.name for gradient in gradients] == ["bfloat16"] * 2
+    assert products.mixed(LEFT_BTU, small[1]).dtype == jnp.bfloat16
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="this is about the compiler for CPUs")
+def test_no_compiled_product_has_a_transposed_left_factor():
+    x_BTD, y_BCD = (jnp.ones((8, size, 100)) for size in (16, 32))
+
+    def total(x_BTD, y_BCD):
+        scores_BTC = products.scores(x_BTD, y_BCD)
+        return jnp.sum(jnp.sin(scores_BTC)) + jnp.sum(products.mixed(jnp.tanh(scores_BTC), y_BCD) ** 3)
+
+    text = jax.jit(jax.grad(total, argnums=(0, 1))).lower(x_BTD, y_BCD).compile().as_text()
+    contracted = re.findall(r" dot\(.*?lhs_contracting_dims=\{(\d)\}", text)
+    assert len(contracted) == 5
+    assert set(contracted) == {"2"}
