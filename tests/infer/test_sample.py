@@ -133,6 +133,30 @@ def test_a_row_does_not_depend_on_the_rows_beside_it():
     assert not np.array_equal(others[0], others[3])
 
 
+GROWING = GPT(1, heads=2, kv_heads=1, window=90, positions="rotary", **(SIZES | {"context": 256})).build(V, V, CPU)
+LONG = [np.arange(3, dtype=np.int32), np.arange(20, dtype=np.int32) % V]
+
+
+def test_a_cache_grows_while_a_text_does_and_forgets_nothing():
+    params = GROWING.init(KEY)
+    lengths = sample._lengths(functools.partial(GROWING.cache, 2, dtype=jnp.float32), 32, 232)
+    assert lengths == [82, 132, 182, 232]
+    whole = generate(GROWING, params, LONG, 200, GREEDY, KEY)
+    for prompt, new in zip(LONG, whole, strict=True):
+        text_1T = np.zeros((1, 220), np.int32)
+        text_1T[0, : len(prompt) + 200] = np.concatenate([prompt, new])
+        logits_TV = np.asarray(apply(GROWING, params, text_1T))[0, len(prompt) - 1 : len(prompt) + 199]
+        np.testing.assert_allclose(logits_TV[np.arange(200), new], logits_TV.max(-1), atol=1e-4)
+    end = int(whole[0][100])
+    for text, ended in zip(whole, generate(GROWING, params, LONG, 200, GREEDY, KEY, eos_id=end), strict=True):
+        np.testing.assert_array_equal(ended, text[: list(text).index(end)] if end in text else text)
+
+
+def test_few_new_tokens_and_a_memory_of_one_size_need_one_loop():
+    assert sample._lengths(functools.partial(GROWING.cache, 2, dtype=jnp.float32), 32, 90) == [90]
+    assert sample._lengths(functools.partial(MODELS["recurrent"].cache, 2, dtype=jnp.float32), 32, 232) == [232]
+
+
 # --- the choice of one token ---
 
 LOGITS_V = np.log(np.array([0.05, 0.4, 0.1, 0.3, 0.15], np.float32))
