@@ -161,8 +161,10 @@ def _generate(
     """
     width, params = tokens_BW.shape[1], model.prepare(params)
     room = width if model.recurrent else model.context
-    empty = functools.partial(_empty, model, params, len(tokens_BW))
     draw = functools.partial(_drawn, model, decoding, eos_id, params, key)
+
+    def empty(length: int) -> Cache:
+        return model.cache(len(tokens_BW), length, jax.tree.leaves(params)[0].dtype)
 
     def going_on(loop: _Loop) -> jax.Array:
         return (loop.step < max_tokens) & ~jnp.all(loop.done_B)
@@ -206,10 +208,6 @@ def _lengths(empty: Callable[[int], Cache], columns: int, width: int) -> list[in
     short, long = (jax.eval_shape(functools.partial(empty, length)) for length in (columns, width))
     parts = 1 if short == long else min(MOST_CACHES, -(-(width - columns) // CACHE_TOKENS))
     return [columns + (width - columns) * part // parts for part in range(1, parts + 1)]
-
-
-def _empty(model: Model, params: Params, rows: int, length: int) -> Cache:
-    return model.cache(rows, length, jax.tree.leaves(params)[0].dtype)
 
 
 def _moved(cache: Cache, longer: Cache) -> Cache:
