@@ -174,14 +174,14 @@ def head(config: GPT, vocab_size: int, params: Params, features: jax.Array, dtyp
     return unpadded(logits, vocab_size).reshape(*features.shape[:-1], -1)
 
 
-def prepare(config: GPT, params: Params) -> Params:
-    """Parameters for `extend` and `head`: each layer's apart, a tied output matrix transposed, kernels in panels.
+def prepare(config: GPT, params: Params, rows: int) -> Params:
+    """Each layer's apart, a tied output matrix transposed, and kernels in panels for few rows.
 
     Inside a compiled loop a CPU would copy every layer out of the stack again for every token.
     """
     output = {"kernel": params["embed"]["tokens"].T} if config.tied else params["head"]
-    blocks = [panels.cut(layer) for layer in unstack(params["blocks"], config.layers)]
-    return params | {"blocks": blocks, "head": panels.cut(output)}
+    parts = {"blocks": unstack(params["blocks"], config.layers), "head": output}
+    return params | (panels.cut(parts) if rows <= panels.FEW_ROWS else parts)
 
 
 def cache(config: GPT, rows: int, length: int, dtype: Any) -> Cache:

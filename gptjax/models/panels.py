@@ -1,7 +1,9 @@
 """Matrices cut into panels of columns, each in one piece: how a CPU reads a matrix that few rows are multiplied by.
 
-Then a product takes as long as memory takes to give the matrix, and a panel follows the other in memory; of a whole
-matrix the same columns of every row are pages apart. Axes: J panels of P columns; M rows.
+A product takes some columns at a time: of a whole matrix they lie pages apart in every row, of a panel one behind the
+other. With one row it then takes little longer than memory takes to give the matrix.
+
+Axes: J panels of P columns; M rows.
 """
 
 from typing import Any
@@ -14,11 +16,14 @@ from gptjax.types import Params
 COLUMNS = 64
 """Of one panel: four cache lines of float32. Of 32, 64 and 128 the fastest for 1 and for 16 rows."""
 FEW_ROWS = 32
-"""Up to which each panel meets its own copy of the rows; more are multiplied by the matrix put together again."""
+"""Up to which panels pay, each meeting its own copy of the rows. More are multiplied by the matrix put together again,
+which is worth it once, for a prompt, and not in a loop."""
 
 
 def cut(params: Params) -> Params:
     """Parameters with "panels" [J, D, P] for every "kernel" [D, F] that can be cut."""
+    if isinstance(params, list):
+        return [cut(x) for x in params]
     if not isinstance(params, dict):
         return params
     return dict(
