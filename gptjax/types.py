@@ -76,7 +76,7 @@ Cache = Any
 """What a model remembers of the tokens it has read: a pytree, passed in and returned, never mutated."""
 
 
-def as_they_are(params: Params) -> Params:
+def as_they_are(params: Params, rows: int) -> Params:
     """The parameters themselves: no other layout is read faster."""
     return params
 
@@ -98,7 +98,8 @@ class Model(NamedTuple):
     head: Callable[..., jax.Array]
     """`head(params, features_...D, dtype=float32) -> logits_...V`; `apply` is `head` after `features`."""
     cache: Callable[[int, int, Any], Cache]
-    """`cache(rows, length, dtype)` gives an empty cache for `rows` rows of at most `length` tokens."""
+    """`cache(rows, length, dtype)` gives an empty cache for `rows` rows of at most `length` tokens. Every leaf of a
+    shorter one has its place at the beginning of a longer one's: there it may be moved to be read on."""
     extend: Callable[..., tuple[jax.Array, Cache]]
     """`extend(params, inputs_BT, cache, counts_B=None) -> (features_BTD, cache)` reads T more tokens of each row.
     `counts_B` says how many of the T are real where rows are padded on the right (None: all of them); features past a
@@ -116,9 +117,9 @@ class Model(NamedTuple):
     columns: Callable[[Params, jax.Array], jax.Array] | None = None
     """`columns(params, ids_S) -> kernel_SD`, where the head is one product: the rows by which features are multiplied
     for these ids' logits. None where it is more than that."""
-    prepare: Callable[[Params], Params] = as_they_are
-    """`prepare(params) -> params` laid out as `extend` and `head`, and only they, read them fastest: to be called once
-    before a loop that reads token by token. The result may take as much memory again."""
+    prepare: Callable[[Params, int], Params] = as_they_are
+    """`prepare(params, rows) -> params` laid out as `extend` and `head`, and only they, read them fastest: to be called
+    once before a loop that reads `rows` rows token by token. The result may take as much memory again."""
 
 
 class Inside(NamedTuple):

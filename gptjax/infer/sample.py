@@ -6,6 +6,7 @@ context sees between half a context and a whole one. A recurrent model never fil
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ from gptjax.config import Config, ConfigError
 from gptjax.data.errors import DataError
 from gptjax.infer.ladder import rung
 from gptjax.types import Cache, Key, Model, Params
+
+CACHE_TOKENS, MOST_CACHES = 64, 4
+"""Tokens by which a cache grows at least while a text does, and how many lengths it has at most."""
 
 
 @dataclass(frozen=True)
@@ -152,22 +156,31 @@ def _generate(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(tokens_BW, where each row ends, whether all logits were numbers).
 
-    Loop in loop: between two times that rows are read afresh, the inner one only reads on. What a conditional in a
-    single loop chose between would be whole caches, which a CPU copies at every step.
+    Loop in loop: between two times that rows are read afresh, the inner ones only read on, each to the end of its
+    cache. What a conditional in a single loop chose between would be whole caches, which a CPU copies at every step.
     """
-    width, params = tokens_BW.shape[1], model.prepare(params)
+    width, params = tokens_BW.shape[1], model.prepare(params, len(tokens_BW))
     room = width if model.recurrent else model.context
     draw = functools.partial(_drawn, model, decoding, eos_id, params, key)
+
+    def empty(length: int) -> Cache:
+        return model.cache(len(tokens_BW), length, jax.tree.leaves(params)[0].dtype)
 
     def going_on(loop: _Loop) -> jax.Array:
         return (loop.step < max_tokens) & ~jnp.all(loop.done_B)
 
-    def not_full(loop: _Loop) -> jax.Array:
-        return going_on(loop) & jnp.all(loop.counts_B - loop.starts_B <= room)
+    def to_the_end(length: int, loop: _Loop) -> _Loop:
+        def fits(loop: _Loop) -> jax.Array:
+            return going_on(loop) & jnp.all(loop.counts_B - loop.starts_B <= length)
 
-    def until_full(columns: int, loop: _Loop) -> _Loop:
-        loop = draw(*_read(model, params, room, columns, loop))
-        return jax.lax.while_loop(not_full, lambda loop: draw(*_read_on(model, params, loop)), loop)
+        loop = loop._replace(cache=_moved(loop.cache, empty(length)))
+        return jax.lax.while_loop(fits, lambda loop: draw(*_read_on(model, params, loop)), loop)
+
+    def until_full(columns: int, lengths: list[int], loop: _Loop) -> _Loop:
+        loop = draw(*_read(model, params, room, columns, loop._replace(cache=empty(lengths[0]))))
+        for length in lengths:
+            loop = to_the_end(length, loop)
+        return loop
 
     first = _Loop(
         step=jnp.int32(0),
@@ -176,24 +189,40 @@ def _generate(
         starts_B=jnp.maximum(0, counts_B - model.context),
         done_B=jnp.zeros(len(counts_B), bool),
         finite=jnp.bool(True),
-        cache=_empty(model, params, tokens_BW),
+        cache=empty(min(room, width)),
     )
     if width <= room:
-        last = until_full(min(model.context, width - max_tokens), first)
+        columns = min(model.context, width - max_tokens)
+        last = until_full(columns, _lengths(empty, columns, width), first)
     else:
-        again = functools.partial(until_full, room)
-        last = jax.lax.while_loop(going_on, again, first)
+        last = jax.lax.while_loop(going_on, functools.partial(until_full, room, [room]), first)
     return last.tokens_BW, last.counts_B, last.finite
 
 
+def _lengths(empty: Callable[[int], Cache], columns: int, width: int) -> list[int]:
+    """Lengths of one cache after the other, the first with room for `columns` tokens and more, the last for `width`.
+
+    All of a cache is read for every token, the empty part too, and every length is one more loop to compile. A cache
+    that is no longer for more tokens needs one loop.
+    """
+    short, long = (jax.eval_shape(functools.partial(empty, length)) for length in (columns, width))
+    parts = 1 if short == long else min(MOST_CACHES, -(-(width - columns) // CACHE_TOKENS))
+    return [columns + (width - columns) * part // parts for part in range(1, parts + 1)]
+
+
+def _moved(cache: Cache, longer: Cache) -> Cache:
+    """A cache in the place of a longer one that is empty."""
+    return jax.tree.map(lambda old, new: jax.lax.dynamic_update_slice(new, old, [0] * new.ndim), cache, longer)
+
+
 def _read(model: Model, params: Params, room: int, columns: int, loop: _Loop) -> tuple[_Loop, jax.Array]:
-    """Every row read afresh, one that is full from half a context back; and features_B1D of the last tokens."""
+    """Every row read afresh, into an empty cache, a full one from half a context back; and features_B1D of the last."""
     full_B = loop.counts_B - loop.starts_B > room
     starts_B = jnp.where(full_B, loop.counts_B - max(1, model.context // 2), loop.starts_B)
     lengths_B = loop.counts_B - starts_B
     index_BT = starts_B[:, None] + jnp.arange(columns)
     inputs_BT = jnp.take_along_axis(loop.tokens_BW, index_BT, axis=1, mode="clip")
-    features_BTD, cache = model.extend(params, inputs_BT, _empty(model, params, loop.tokens_BW), lengths_B)
+    features_BTD, cache = model.extend(params, inputs_BT, loop.cache, lengths_B)
     last_B1D = jnp.take_along_axis(features_BTD, lengths_B[:, None, None] - 1, axis=1)
     return loop._replace(starts_B=starts_B, cache=cache), last_B1D
 
@@ -224,8 +253,3 @@ def _drawn(
     at_B = jnp.where(done_B, width, loop.counts_B)
     tokens_BW = loop.tokens_BW.at[jnp.arange(rows), at_B].set(new_B, mode="drop")
     return _Loop(loop.step + 1, tokens_BW, loop.counts_B + ~done_B, loop.starts_B, done_B, finite, loop.cache)
-
-
-def _empty(model: Model, params: Params, tokens_BW: jax.Array) -> Cache:
-    rows, width = tokens_BW.shape
-    return model.cache(rows, min(model.context, width), jax.tree.leaves(params)[0].dtype)

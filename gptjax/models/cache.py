@@ -34,7 +34,9 @@ def written(old_BKSH: jax.Array, new_BTKH: jax.Array, slots_BT: jax.Array) -> ja
     The heads stand before the tokens: what one query reads of a head is then one matrix, which no product transposes.
     """
     B, K = old_BKSH.shape[:2]
-    # Heads have indices of their own so that one token of one row has several: a single one XLA takes for a slice, and
-    # copies the cache before it writes.
+    # There are always several places: a single one XLA takes for a slice, and copies the cache before it writes. So
+    # heads have indices of their own, and the one head of the one token of one row is written twice.
+    if slots_BT.size * K == 1:
+        new_BTKH, slots_BT = jnp.repeat(new_BTKH, 2, axis=1), jnp.repeat(slots_BT, 2, axis=1)
     at = jnp.arange(B)[:, None, None], jnp.arange(K), slots_BT[:, :, None]
     return old_BKSH.at[at].set(new_BTKH.astype(old_BKSH.dtype), mode="drop")

@@ -10,7 +10,7 @@ from gptjax.attention import Visible
 from gptjax.models.layers import Linear
 
 KeysValues = tuple[jax.Array, jax.Array]
-"""Keys and values of the source, each [B, S, N, H]."""
+"""Keys and values; remembered ones are [B, N, S, H]: what one query reads of a head is one matrix then, as it lies."""
 
 
 def of_source(alive_BS: jax.Array, targets: int) -> Visible:
@@ -40,19 +40,21 @@ class CrossAttention(nn.Module):
 
     def remember(self, source_BSD: jax.Array) -> KeysValues:
         """The source's keys and values."""
-        return self._heads(self.k(source_BSD)), self._heads(self.v(source_BSD))
+        return self._heads(self.k(source_BSD)).swapaxes(1, 2), self._heads(self.v(source_BSD)).swapaxes(1, 2)
 
     def look(self, x_BTD: jax.Array, memory: KeysValues, visible: Visible, key: jax.Array | None) -> jax.Array:
         """What each target token finds, [B, T, D]."""
-        found = self.attend(self._heads(self.q(x_BTD)), *memory, visible, dropout=self.dropout, key=key)
+        keys_BSNH, values_BSNH = (x_BNSH.swapaxes(1, 2) for x_BNSH in memory)
+        q_BTNH = self._heads(self.q(x_BTD))
+        found = self.attend(q_BTNH, keys_BSNH, values_BSNH, visible, dropout=self.dropout, key=key)
         return self.o(found.reshape(x_BTD.shape))
 
     def weights(self, x_BTD: jax.Array, memory: KeysValues, visible: Visible) -> jax.Array:
         """Where each target token looks: weights_BTS, float32, the mean over heads. For people to look at."""
-        q_BTNH, k_BSNH = self._heads(self.q(x_BTD)), memory[0]
-        scores_BNTS = jnp.einsum("BTNH,BSNH->BNTS", q_BTNH, k_BSNH, preferred_element_type=jnp.float32)
-        mask_BTS = visible.whole_mask(x_BTD.shape[1], k_BSNH.shape[1])
-        scores_BNTS = jnp.where(mask_BTS[:, None], scores_BNTS * k_BSNH.shape[-1] ** -0.5, -1e30)
+        q_BTNH, k_BNSH = self._heads(self.q(x_BTD)), memory[0]
+        scores_BNTS = jnp.einsum("BTNH,BNSH->BNTS", q_BTNH, k_BNSH, preferred_element_type=jnp.float32)
+        mask_BTS = visible.whole_mask(x_BTD.shape[1], k_BNSH.shape[2])
+        scores_BNTS = jnp.where(mask_BTS[:, None], scores_BNTS * k_BNSH.shape[-1] ** -0.5, -1e30)
         return jax.nn.softmax(scores_BNTS, axis=-1).mean(1)
 
     def _heads(self, x_BTD: jax.Array) -> jax.Array:

@@ -138,8 +138,8 @@ def attention(
 
 def start(config: TransformerTranslator, params: Params, memory: Memory, length: int) -> State:
     """No token read, and room for `length`."""
-    B, (keys_BSNH, _) = len(memory.alive_BS), memory.layers[0]
-    empty = jnp.zeros((B, config.heads, length, config.width // config.heads), keys_BSNH.dtype)
+    B, (keys_BNSH, _) = len(memory.alive_BS), memory.layers[0]
+    empty = jnp.zeros((B, config.heads, length, config.width // config.heads), keys_BNSH.dtype)
     return State(tuple((empty, empty) for _ in memory.layers), jnp.zeros(B, jnp.int32))
 
 

@@ -1,6 +1,7 @@
 """Claims about beam search, held against every sequence there is."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 from gptjax.config import ConfigError
 from gptjax.data.errors import DataError
+from gptjax.infer import beam
 from gptjax.infer.beam import Beam, continuations, search, translations
 from gptjax.infer.sample import Decoding, generate
 from gptjax.models.encoder_decoder_rnn import RecurrentTranslator
@@ -194,3 +196,18 @@ def test_what_cannot_be_searched_is_refused():
     with pytest.raises(FloatingPointError, match="not numbers"):
         recurrent.search(Beam(3), params=broken)
     assert continuations(gpt.model, gpt.params, [], 3, Beam()) == []
+
+
+# --- last, for what follows would be optimised too ---
+
+
+@pytest.mark.usefixtures("optimised")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="it reads what a CPU's compiler made")
+def test_no_step_of_a_search_lays_out_anew_what_is_remembered_of_the_source():
+    model = TransformerTranslator(layers=1, width=20, heads=4, mlp_width=24, context=9).build(V, V)
+    params, source_BS = jax.eval_shape(model.init, jax.random.key(0)), np.ones((1, 7), np.int32)
+    arguments = params, source_BS, np.array([7], np.int32), np.float32(1)
+    made = beam._translations.lower(model, 3, 9, EOS, *arguments, bos_id=BOS).compile()
+    loop = max((text for text in made.as_text().split("\n\n") if "ENTRY" not in text), key=len)
+    remembered = re.findall(r" = f32\[3,(?:4,7|7,4),5\]\S* ([\w-]+)\(", loop)
+    assert remembered == ["get-tuple-element"] * 2

@@ -133,6 +133,32 @@ def test_a_row_does_not_depend_on_the_rows_beside_it():
     assert not np.array_equal(others[0], others[3])
 
 
+# Positions make texts varied, a short window and wide weights every key important.
+GROWING = GPT(1, heads=2, kv_heads=1, window=2, **(SIZES | {"context": 256, "init_std": 1.0})).build(V, V, CPU)
+LONG = [np.arange(3, dtype=np.int32), np.arange(20, dtype=np.int32) % V]
+
+
+def test_a_cache_grows_while_a_text_does_and_forgets_nothing():
+    params = GROWING.init(KEY)
+    lengths = sample._lengths(functools.partial(GROWING.cache, 2, dtype=jnp.float32), 32, 232)
+    assert lengths == [82, 132, 182, 232]
+    whole = generate(GROWING, params, LONG, 200, GREEDY, KEY)
+    assert min(len(set(new.tolist())) for new in whole) > 5
+    for prompt, new in zip(LONG, whole, strict=True):
+        text_1T = np.zeros((1, 220), np.int32)
+        text_1T[0, : len(prompt) + 200] = np.concatenate([prompt, new])
+        logits_TV = np.asarray(apply(GROWING, params, text_1T))[0, len(prompt) - 1 : len(prompt) + 199]
+        np.testing.assert_allclose(logits_TV[np.arange(200), new], logits_TV.max(-1), atol=1e-4)
+    end = int(whole[0][100])
+    for text, ended in zip(whole, generate(GROWING, params, LONG, 200, GREEDY, KEY, eos_id=end), strict=True):
+        np.testing.assert_array_equal(ended, text[: list(text).index(end)] if end in text else text)
+
+
+def test_few_new_tokens_and_a_memory_of_one_size_need_one_loop():
+    assert sample._lengths(functools.partial(GROWING.cache, 2, dtype=jnp.float32), 32, 90) == [90]
+    assert sample._lengths(functools.partial(MODELS["recurrent"].cache, 2, dtype=jnp.float32), 32, 232) == [232]
+
+
 # --- the choice of one token ---
 
 LOGITS_V = np.log(np.array([0.05, 0.4, 0.1, 0.3, 0.15], np.float32))
@@ -233,12 +259,13 @@ def test_damaged_parameters_are_refused_and_not_sampled():
 
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="it reads what a CPU's compiler made")
-def test_no_step_of_the_loop_copies_a_cache_or_takes_a_layer_out_of_the_stack():
-    model = GPT(2, heads=4, mlp_width=32, width=16, context=64).build(V, V, CPU)
+@pytest.mark.parametrize("kv_heads", [4, 1])
+def test_no_step_of_the_loop_copies_a_cache_or_takes_a_layer_out_of_the_stack(kv_heads):
+    model = GPT(2, heads=4, kv_heads=kv_heads, mlp_width=32, width=16, context=64).build(V, V, CPU)
     params, tokens_BW = jax.eval_shape(model.init, KEY), np.zeros((1, 60), np.int32)
     made = sample._generate.lower(model, 20, GREEDY, None, params, tokens_BW, np.full(1, 40, np.int32), KEY).compile()
     loop = max((text for text in made.as_text().split("\n\n") if "ENTRY" not in text), key=len)
-    caches = re.findall(r" = f32\[1,4,60,4\]\S* (\w+)\(", loop)
+    caches = re.findall(rf" = f32\[1,{kv_heads},60,4\]\S* (\w+)\(", loop)
     assert caches.count("fusion") == 4  # keys and values of both layers, written where they are
     assert "copy" not in caches
     assert " = f32[16,32]" in loop  # layers come into the loop
