@@ -19,8 +19,9 @@ from gptjax.data.errors import DataError
 from gptjax.infer.ladder import rung
 from gptjax.types import Cache, Key, Model, Params
 
-CACHE_TOKENS, MOST_CACHES = 64, 4
-"""Tokens by which a cache grows at least while a text does, and how many lengths it has at most."""
+CACHE_TOKENS, MOST_CACHES = 64, 2
+"""Tokens by which a cache grows at least while a text does, and how many lengths it has at most. The second saves most
+of what there is to save, and each adds a fourth to the time that a program takes to compile."""
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ LONG = [np.arange(3, dtype=np.int32), np.arange(20, dtype=np.int32) % V]
 def test_a_cache_grows_while_a_text_does_and_forgets_nothing():
     params = GROWING.init(KEY)
     lengths = sample._lengths(functools.partial(GROWING.cache, 2, dtype=jnp.float32), 32, 232)
-    assert lengths == [82, 132, 182, 232]
+    assert lengths == [132, 232]
     whole = generate(GROWING, params, LONG, 200, GREEDY, KEY)
     assert min(len(set(new.tolist())) for new in whole) > 5
     for prompt, new in zip(LONG, whole, strict=True):
