@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from gptjax.attention import Visible, attend, dense
 from gptjax.attention.dropout import drop
 from gptjax.config import ConfigError
-from gptjax.models import panels
 from gptjax.models.block import Attention, Block
 from gptjax.models.cache import Cache, Remembered, written
 from gptjax.models.embed import look_up
@@ -162,26 +161,22 @@ def _begin(
 def head(config: GPT, vocab_size: int, params: Params, features: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     """Logits [..., V] in `dtype` of features [..., D], accumulated in float32; -inf for the vocabulary's padding."""
     whole = not config.tied or "head" in params  # `prepare` gives a tied model a head
+    kernel_DV = params["head"]["kernel"] if whole else params["embed"]["tokens"].T
     flat = features.reshape(-1, features.shape[-1])
-    if whole and "panels" in params["head"]:
-        logits = panels.product(flat, params["head"]["panels"].astype(features.dtype), dtype)
-    else:
-        kernel_DV = params["head"]["kernel"] if whole else params["embed"]["tokens"].T
-        logits = product(flat, kernel_DV.astype(features.dtype), dtype)
+    logits = product(flat, kernel_DV.astype(features.dtype), dtype)
     if config.logit_softcap is not None:
         capped = config.logit_softcap * jnp.tanh(logits.astype(jnp.float32) / config.logit_softcap)
         logits = capped.astype(dtype)
     return unpadded(logits, vocab_size).reshape(*features.shape[:-1], -1)
 
 
-def prepare(config: GPT, params: Params, rows: int) -> Params:
-    """Each layer's apart, a tied output matrix transposed, and kernels in panels for few rows.
+def prepare(config: GPT, params: Params) -> Params:
+    """Parameters for `extend` and `head` with each layer's apart, and a tied output matrix transposed.
 
     Inside a compiled loop a CPU would copy every layer out of the stack again for every token.
     """
-    output = {"kernel": params["embed"]["tokens"].T} if config.tied else params["head"]
-    parts = {"blocks": unstack(params["blocks"], config.layers), "head": output}
-    return params | (panels.cut(parts) if rows <= panels.FEW_ROWS else parts)
+    prepared = params | {"blocks": unstack(params["blocks"], config.layers)}
+    return prepared | ({"head": {"kernel": params["embed"]["tokens"].T}} if config.tied else {})
 
 
 def cache(config: GPT, rows: int, length: int, dtype: Any) -> Cache:

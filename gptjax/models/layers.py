@@ -14,14 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptjax.models import panels
 from gptjax.models.norm import layer_norm
 
 Initializer = Callable[..., jax.Array]
 
 
 class Linear(nn.Module):
-    """x W + b over the last axis. W may come in panels, as `Model.prepare` gives it."""
+    """x W + b over the last axis."""
 
     features: int
     bias: bool
@@ -30,13 +29,9 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., in] -> [..., features], in the dtype of x."""
-        flat = x.reshape(-1, x.shape[-1])
-        if self.has_variable("params", "panels"):
-            out = panels.product(flat, self.get_variable("params", "panels").astype(x.dtype), x.dtype)
-        else:
-            std = nn.initializers.normal(self.init_std)
-            kernel = self.param("kernel", std, (x.shape[-1], self.features), jnp.float32)
-            out = flat @ kernel.astype(x.dtype)
+        std = nn.initializers.normal(self.init_std)
+        kernel = self.param("kernel", std, (x.shape[-1], self.features), jnp.float32)
+        out = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
         if self.bias:
             out += self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
         return out.reshape(*x.shape[:-1], self.features)

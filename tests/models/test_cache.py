@@ -1,7 +1,5 @@
 """Claims about reading tokens piece by piece: a cached model is the same model."""
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,6 @@ import pytest
 from numpy.testing import assert_allclose
 
 from gptjax.config import ConfigError
-from gptjax.types import Place
 
 COUNTS = np.array([[7, 2, 5], [6, 6, 1], [0, 3, 6]])
 """Real tokens of each piece of 7 and each row: ragged, an empty one among them."""
@@ -77,24 +74,8 @@ def test_a_cache_longer_than_learnt_positions_is_refused(gpt2):
         gpt2.build(53, 53).cache(1, 25, jnp.float32)
 
 
-def test_wide_parameters_are_prepared_in_panels_and_change_nothing(gpt2, draw, inputs):
-    model = replace(gpt2, width=64, mlp_width=128, tied=False).build(53, 64, Place("cpu"))
-    params = draw(model)
-    prepared, empty = model.prepare(params, 3), model.cache(3, 20, jnp.float32)
-    for tokens in (1, 20):
-        expected, after = model.extend(params, inputs[:, :tokens], empty)
-        found, kept = model.extend(prepared, inputs[:, :tokens], empty)
-        jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-4, atol=1e-5), (found, kept), (expected, after))
-        assert_allclose(model.head(prepared, found), model.head(params, expected), rtol=1e-4, atol=1e-5)
-    names = {path[-1].key for path, _ in jax.tree.leaves_with_path((prepared["blocks"], prepared["head"]))}
-    assert "panels" in names
-    assert "kernel" not in names
-    many = jax.tree.leaves_with_path(model.prepare(params, 33)["blocks"])
-    assert not any(path[-1].key == "panels" for path, _ in many)
-
-
 def test_prepared_parameters_are_read_as_the_stacked_ones_are(built, inputs):
-    model, prepared = built.model, built.model.prepare(built.params, 3)
+    model, prepared = built.model, built.model.prepare(built.params)
     cache = model.cache(3, 20, jnp.float32)
     expected, after = built.extend(built.params, inputs[:, :7], cache)
     found, kept = built.extend(prepared, inputs[:, :7], cache)
