@@ -51,6 +51,7 @@ def _one(logits_TV: jax.Array, true_T: np.ndarray) -> tuple[np.ndarray, ...]:
     known_T, at_T1 = true_T >= 0, np.maximum(true_T, 0)[:, None]
     true_T1 = np.take_along_axis(log_p_TV, at_T1, 1)
     refuse_non_finite("log-probability of place", true_T1[known_T])
+    refuse_non_finite("largest log-probability of place", np.asarray(best_p_TK)[:, :1])
     ranks_T = np.where(known_T, np.sum(log_p_TV >= true_T1, axis=1), 0)
     nats_T = np.where(known_T, -true_T1[:, 0], np.nan)
     return best_TK, np.exp(best_p_TK), np.exp(-nats_T), ranks_T, nats_T

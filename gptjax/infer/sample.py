@@ -190,7 +190,7 @@ def _generate(
         starts_B=jnp.maximum(0, counts_B - model.context),
         done_B=jnp.zeros(len(counts_B), bool),
         finite=jnp.bool(True),
-        cache=empty(min(room, width)),
+        cache=empty(min(room, width)),  # for its type: rows are read into an empty one first
     )
     if width <= room:
         columns = min(model.context, width - max_tokens)
@@ -207,7 +207,7 @@ def _lengths(empty: Callable[[int], Cache], columns: int, width: int) -> list[in
     that is no longer for more tokens needs one loop.
     """
     short, long = (jax.eval_shape(functools.partial(empty, length)) for length in (columns, width))
-    parts = 1 if short == long else min(MOST_CACHES, -(-(width - columns) // CACHE_TOKENS))
+    parts = 1 if short == long else min(MOST_CACHES, max(1, (width - columns) // CACHE_TOKENS))
     return [columns + (width - columns) * part // parts for part in range(1, parts + 1)]
 
 

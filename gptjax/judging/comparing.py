@@ -57,7 +57,7 @@ def compare(folders: tuple[Path, Path], data: str, stride: int | None, seed: int
     same = a.tokenizer.hash == b.tokenizer.hash
     laid = _by_token(a, b) if same else _by_word((a, b), names, [text for _, text in documents])
     labels: dict[str, Labels] = {"kind": differences.by_kind(laid.units)}
-    of_type, unknown = _frequencies((a, b), folders, names, laid, cache)
+    of_type, unknown = _frequencies((a, b), folders, names, laid, cache, say)
     labels |= of_type
     labels |= _distances((a, b), names, laid.last_2U)
     sources = [source for source, _ in documents]
@@ -143,7 +143,7 @@ def _text_pieces(read: Read) -> list[str]:
 
 
 def _frequencies(
-    reads: tuple[Read, Read], folders: tuple[Path, Path], names: tuple[str, str], laid: _Laid, cache: Path
+    reads: tuple[Read, Read], folders: tuple[Path, Path], names: tuple[str, str], laid: _Laid, cache: Path, say: Say
 ) -> tuple[dict[str, Labels], tuple[str, ...]]:
     """By how often a unit occurs in what each run was trained on, once where it is the same; and whose is not known.
 
@@ -151,26 +151,30 @@ def _frequencies(
     """
     texts: dict[str, Training] = {}
     owners: dict[str, list[str]] = {}
-    unknown = {}
+    notes: list[str] = []
     for read, folder, name in zip(reads, folders, names, strict=True):
         try:
             text = frequency.training(folder, read.tokenizer, cache)
         except frequency.Unknown as reason:
-            unknown[name] = f"what {name} was trained on is not known: {reason}"
+            notes.append(f"what {name} was trained on is not known: {reason}")
         else:
             texts[text.key] = text
             owners.setdefault(text.key, []).append(name)
-    unit, types_U, notes = laid.units.kind, laid.types_U, tuple(unknown.values())
-    if not texts:
-        return {"frequency": differences.by_frequency(differences.repeats(types_U), unit, "this text")}, notes
-    found = {}
+    unit, types_U, found = laid.units.kind, laid.types_U, {}
     for key, text in texts.items():
-        counts_U = text.of_tokens(types_U) if unit == "token" else text.of_words(types_U.tolist())
         name, *other = owners[key]
+        say(f"counting the {unit}s of what {name} was trained on")
+        try:
+            counts_U = text.of_tokens(types_U) if unit == "token" else text.of_words(types_U.tolist())
+        except (DataError, OSError) as error:
+            notes.append(f"what {name} was trained on is not known: {error}")
+            continue
         title, who = ("", "both runs were") if other else (f" of {name}", f"{name} was")
         about = differences.by_frequency(counts_U, unit, f"the text that {who} trained on")
         found[f"training frequency{title}"] = about
-    return found, notes
+    if not found:
+        found["frequency"] = differences.by_frequency(differences.repeats(types_U), unit, "this text")
+    return found, tuple(notes)
 
 
 def _distances(

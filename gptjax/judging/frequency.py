@@ -24,8 +24,6 @@ from gptjax.types import TokenSplit
 
 AT_ONCE = 1 << 24
 """Tokens of a store that are counted at a time; they become integers of 8 bytes."""
-SAME = ("corpora", "split", "validation_fraction")
-"""What a store is made from that settles the training text."""
 
 
 class Unknown(Exception):
@@ -40,7 +38,7 @@ class Training(NamedTuple):
     """As tokens, corpus by corpus."""
     vocab_size: int
     key: str
-    """Equal for the same text, whatever the tokenizer."""
+    """Equal for the same files, cut alike, whatever the tokenizer."""
 
     def of_tokens(self, ids_U: np.ndarray) -> np.ndarray:
         """How often each of these ids occurs: counts_U."""
@@ -74,7 +72,9 @@ def training(folder: Path, tokenizer: Tokenizer, cache: Path) -> Training:
         raise Unknown(f"no store of its tokens is in {cache}, or its files have changed since; --cache names another")
     if found.identity != before:
         raise Unknown("its source now gives other text than the run began with")
-    key = json.dumps([found.manifest["origin"][name] for name in SAME])
+    made = found.manifest["origin"]
+    cut = [made["split"], made["validation_fraction"]] if made["split"] and made["validation_fraction"] else None
+    key = json.dumps([made["corpora"], cut])
     return Training(data, found.splits["train"], tokenizer.vocab_size, key)
 
 
@@ -87,7 +87,7 @@ def _recalled(folder: Path) -> tuple[Data, Path]:
     run, _, home = trained.recall(folder)
     learnt = run.objective.plain()
     if not isinstance(learnt, Causal):
-        raise Unknown(f"it learnt {type(learnt).__name__} from records, not from running text")
+        raise Unknown(f"it learnt {type(learnt).__name__}, not the next token of running text")
     return run.data, home
 
 

@@ -106,10 +106,11 @@ def _require_readable(include: Path) -> None:
             mark = error.problem_mark or error.context_mark
             place = str(path) if mark is None else f"{mark.name}:{mark.line + 1}"
             raise ConfigError(f"{place}: is no YAML ({error.problem or error.context})") from None
-        except (yaml.YAMLError, ValueError) as error:  # not text, no mapping, or files that include one another
+        except (yaml.YAMLError, ValueError, TypeError) as error:  # not text, no mapping, or includes that are no files
             raise ConfigError(f"{path}: is no task of the harness ({' '.join(str(error).split())})") from None
         except OSError as error:
-            raise ConfigError(f"{path}: includes {error.filename}, which cannot be read ({error.strerror})") from None
+            included = f"includes {error.filename}, which " if path.exists() and error.filename != str(path) else ""
+            raise ConfigError(f"{path}: {included}cannot be read ({error.strerror})") from None
 
 
 def _task(name: str, values: Mapping[str, Any], samples: Mapping[str, Any]) -> dict[str, Any]:

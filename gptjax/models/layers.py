@@ -83,7 +83,7 @@ def _gelu_slope(x: jax.Array) -> jax.Array:
     """
     x32 = x.astype(jnp.float32)
     scale, cubic = 2 * (2 / np.pi) ** 0.5, 0.044715
-    sigmoid = 1 / (1 + jnp.exp(-scale * x32 * (1 + cubic * jnp.square(x32))))
+    sigmoid = jax.nn.sigmoid(scale * x32 * (1 + cubic * jnp.square(x32)))
     slope = sigmoid + x32 * sigmoid * (1 - sigmoid) * scale * (1 + 3 * cubic * jnp.square(x32))
     return slope.astype(x.dtype)
 

@@ -27,7 +27,7 @@ mixed.defvjp(_mixed_forward, _mixed_backward)
 
 @jax.custom_vjp
 def scores(x_BTD: jax.Array, y_BCD: jax.Array) -> jax.Array:
-    """[B, T, C] float32: every row of x by every row of y."""
+    """[B, T, C] float32: every row of x by every row of y. Backward multiplies in their dtype."""
     return jnp.einsum("btd,bcd->btc", x_BTD, y_BCD, preferred_element_type=jnp.float32)
 
 

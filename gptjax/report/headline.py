@@ -5,10 +5,8 @@ from typing import Any, NamedTuple
 
 from gptjax.report.record import Record, Row
 
-TRAINED = (
-    *("train loss", "progress", "tokens", "time", "tokens/s", "MFU", "memory", "skipped", "parameters"),
-    *("adapters", "trained parameters"),
-)
+TRAINED = ("train loss", "progress", "tokens", "time", "tokens/s", "MFU", "memory", "skipped", "parameters")
+TRAINED += ("adapters", "trained parameters")
 """Names in a headline of what was not judged."""
 
 

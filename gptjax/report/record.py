@@ -1,6 +1,7 @@
 """What a run folder has to tell, read while the run may still be going on."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,11 +86,12 @@ def _sizes(folder: Path) -> dict[str, Any]:
     """The fields of a record that need the run's own code and tokenizer."""
     try:
         run, tokenizer, _ = trained.recall(folder)
-        adapters = None
-        if isinstance(run.objective, Lora):
-            adapters = Adapters(run.objective.told(), *trained.scalars(run, tokenizer))
     except (ConfigError, DataError, OSError):
         return {"parameters": None}
+    adapters = None
+    if isinstance(run.objective, Lora):
+        with suppress(ConfigError):  # a target that names nothing in today's model
+            adapters = Adapters(run.objective.told(), *trained.scalars(run, tokenizer))
     vocab_size, multiple = tokenizer.vocab_size + len(run.objective.specials()), run.tokenizer.pad_vocab_multiple
     return {"parameters": run.model.parameter_count(-(-vocab_size // multiple) * multiple), "adapters": adapters}
 

@@ -133,8 +133,8 @@ def test_a_row_does_not_depend_on_the_rows_beside_it():
     assert not np.array_equal(others[0], others[3])
 
 
-# Positions make texts varied, a short window and wide weights every key important.
-GROWING = GPT(1, heads=2, kv_heads=1, window=2, **(SIZES | {"context": 256, "init_std": 1.0})).build(V, V, CPU)
+# Positions and wide weights make texts varied; the window is wider than the first cache, so that its keys are seen.
+GROWING = GPT(2, heads=2, kv_heads=1, window=180, **(SIZES | {"context": 256, "init_std": 1.0})).build(V, V, CPU)
 LONG = [np.arange(3, dtype=np.int32), np.arange(20, dtype=np.int32) % V]
 
 
@@ -155,7 +155,7 @@ def test_a_cache_grows_while_a_text_does_and_forgets_nothing():
 
 
 def test_few_new_tokens_and_a_memory_of_one_size_need_one_loop():
-    assert sample._lengths(functools.partial(GROWING.cache, 2, dtype=jnp.float32), 32, 90) == [90]
+    assert sample._lengths(functools.partial(GROWING.cache, 2, dtype=jnp.float32), 32, 159) == [159]
     assert sample._lengths(functools.partial(MODELS["recurrent"].cache, 2, dtype=jnp.float32), 32, 232) == [232]
 
 

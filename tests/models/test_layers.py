@@ -23,6 +23,7 @@ def test_the_gelu_is_jax_s_and_its_slope_the_derivative(dtype, tolerance):
     )
     far = [float(jax.grad(gelu_tanh)(jnp.float32(x))) for x in (-1e4, 1e4)]
     assert far == [0, 1]
+    assert float(jax.grad(jax.grad(gelu_tanh))(jnp.float32(-12))) == 0
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="what a CPU's compiler keeps")
