@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 from gptjax.report.record import Record, Row
 
-TRAINED = ("train loss", "progress", "tokens", "time", "tokens/s", "MFU", "memory", "skipped", "parameters")
-TRAINED += ("adapters", "trained parameters")
+TRAINED = (
+    "train loss", "progress", "tokens", "time", "tokens/s", "MFU", "memory", "skipped", "parameters", "adapters",
+    "trained parameters",
+)  # fmt: skip
 """Names in a headline of what was not judged."""
 
 

@@ -88,7 +88,7 @@ def test_what_is_gone_changed_or_no_running_text_is_not_known_and_the_reason_is_
     with pytest.raises(Unknown, match=r"no store of its tokens is in .*empty.*--cache"):
         training(run, CODEC, place / "empty")
     task = write(place / "task", TINY, objective=Classification())
-    with pytest.raises(Unknown, match="it learnt Classification from records"):
+    with pytest.raises(Unknown, match="it learnt Classification, not the next token"):
         training(task, CODEC, cache)
     with pytest.raises(Unknown, match="does not say what was read"):
         training(write(place / "bare", TINY), CODEC, cache)
