@@ -5,8 +5,8 @@ Command      python experiments/glue.py --init RUN_OR_FOLDER --glue glue --out r
 Cost         with the published 3 epochs: RTE 233 updates of 32 examples, STS-B 538, CoLA 801, SST-2 6,313
 Expected     from a folder of Llama's shape with 1.4M parameters and 4.1M tokens of WikiText-2 behind it: RTE 55.2, CoLA
              0.0, STS-B 16.5; SST-2, by --most-steps 2000, 71.2. The published rate is far too low for so small a model:
-             CoLA's answers are all of one class. At 1e-3 RTE had 53.4 and CoLA 2.9. SST-2 whole, ten minutes of two cores,
-             from the GPT-2 folder of 0.67M parameters that lora.py makes of SST-2's own sentences: 78.1
+             CoLA's answers are all of one class. At 1e-3 RTE had 53.4 and CoLA 2.9. SST-2 whole, ten minutes of two
+             cores, from the GPT-2 folder of 0.67M parameters that lora.py makes of SST-2's own sentences: 78.1
 Data         a folder with SST-2, CoLA, RTE and STS-B, each with train.tsv and dev.tsv (Hugging Face: nyu-mll/glue)
 
 The hyper-parameters are GPT-1's (Radford et al. 2018, section 4.1; see finetune.py), auxiliary loss included. The
