@@ -26,15 +26,17 @@ Rule = tuple[str, tuple[str | None, ...]]
 RULES: tuple[Rule, ...] = (
     (r"embed/tokens", ("tensor", "fsdp")),
     (r"embed/positions", (None, "fsdp")),
-    (r"attn/(q|k|v)/kernel", ("fsdp", "tensor")),
+    (r"contexts", ("tensor", "fsdp")),
+    (r"(attn|cross)/(q|k|v)/kernel", ("fsdp", "tensor")),
     (r"attn/(q|k|v)/bias", ("tensor",)),
-    (r"attn/o/kernel", ("tensor", "fsdp")),
+    (r"(attn|cross)/o/kernel", ("tensor", "fsdp")),
     (r"mlp/(up|gate)/kernel", ("fsdp", "tensor")),
     (r"mlp/(up|gate)/bias", ("tensor",)),
     (r"mlp/down/kernel", ("tensor", "fsdp")),
     (r"head/kernel", ("fsdp", "tensor")),
     (r"adapter/.+/kernel", ()),
-    (r"layer_\d+/(.+/)?kernel", ("fsdp", None)),
+    (r"(transform|pooler|next_sentence)/kernel", ("fsdp", None)),
+    (r"(layer_\d+|encoder|decoder)/(.+/)?kernel", ("fsdp", None)),
 )
 """(pattern of the end of a path, mesh axes of the last array axes); axes before those, the stacked layers, stay whole.
 What no rule names is copied to every device, and so are low-rank adapters, which are small."""
