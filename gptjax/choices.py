@@ -96,6 +96,15 @@ class Sources(typing.NamedTuple):
     """What the user must know: rows left out, tokens dropped, with counts."""
 
 
+class Widest(typing.NamedTuple):
+    """The widest row that a run can have, made without its data: what the run is planned for."""
+
+    rows: Any
+    """One row as `Sources.train` gives it; which tokens it has means nothing."""
+    notes: tuple[str, ...] = ()
+    """What the user must know: how wide it is, where the data's own rows may be narrower."""
+
+
 @dataclass(frozen=True)
 class ObjectiveConfig(Config):
     """What is learnt; subclasses build the loss and find the rows."""
@@ -126,6 +135,14 @@ class ObjectiveConfig(Config):
     def sources(self, data: "Data", tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
         """Training and validation rows of `context` + 1 tokens; `cache` is a folder for what is worth keeping."""
         raise NotImplementedError
+
+    def widest(self, data: "Data", tokenizer: Any, context: int) -> Widest:
+        """The widest row that `sources` can find in any text, without reading one; the tokenizer may know only its size.
+
+        Raises `ConfigError` where only the text tells.
+        """
+        name = type(self).__name__
+        raise ConfigError(f"objective {name}: how wide its rows are only its data tell, and plan reads none")
 
     def predictor(self, model: "Model") -> Callable[[Any, Any], Any] | None:
         """`predict(params, batch) -> scores_BC` of classes, choices or a number; None where the loss alone judges."""

@@ -14,6 +14,7 @@ from gptjax.choices import ScheduleConfig as ScheduleConfig
 from gptjax.choices import Sources as Sources
 from gptjax.choices import TaskConfig as TaskConfig
 from gptjax.choices import TokenizerConfig as TokenizerConfig
+from gptjax.choices import Widest as Widest
 from gptjax.fields import Config as Config
 from gptjax.fields import ConfigError as ConfigError
 from gptjax.fields import from_json as from_json

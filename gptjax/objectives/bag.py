@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
+from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources, Widest
 from gptjax.objectives import examples
 from gptjax.objectives.causal import require_language_model
 from gptjax.objectives.loss import token_nats, weighted
@@ -148,12 +148,20 @@ class Bag(ObjectiveConfig):
         if self.value == "tfidf":
             weight_V = idf([bag for part in bags[: len(data.corpora)] for bag in part], tokenizer.vocab_size)
         widest = max(len(bag.ids) for part in bags for bag in part)
-        J = max(1, -(-widest // ROUND_TOKENS)) * ROUND_TOKENS
+        J = _padded(widest)
         rows = [self._rows(b, [int(e.target) for e in part], J, weight_V) for b, part in zip(bags, parts, strict=True)]
         notes = [note for name, part in zip(names, bags, strict=False) for note in _notes(name, part)]
         count, weights = len(data.corpora), tuple(corpus.weight for corpus in data.corpora)
         held_out = rows[count] if len(rows) > count else None
         return Sources(tuple(rows[:count]), weights, held_out, None, found.identity, tuple(notes))
+
+    def widest(self, data: Data, tokenizer: Any, context: int) -> Widest:
+        """A bag of `context` tokens, or of all that there are: no text is cut, so the data may have larger ones."""
+        tokens = min(context, tokenizer.vocab_size)
+        bag = Counted(np.arange(tokens), np.ones(tokens, np.int64), 0)
+        rows = self._rows([bag], [0], _padded(tokens), np.ones(tokenizer.vocab_size))
+        note = f"bags of {tokens} different tokens, by model.context; no text is cut, and the data may have larger ones"
+        return Widest(rows.take(np.arange(1), 0), (note,))
 
     def _rows(self, bags: Sequence["Counted"], targets: list[int], J: int, weight_V: np.ndarray | None) -> RowSource:
         ids_EJ, values_EJ = np.zeros((len(bags), J), np.int32), np.zeros((len(bags), J), np.float32)
@@ -178,6 +186,11 @@ class Counted(NamedTuple):
     """How often each is there."""
     unknown: int
     """Unknown words that were left out."""
+
+
+def _padded(tokens: int) -> int:
+    """J, for bags of so many tokens at most."""
+    return max(1, -(-tokens // ROUND_TOKENS)) * ROUND_TOKENS
 
 
 def _encoded(part: Sequence[Example], tokenizer: Any) -> list[np.ndarray]:

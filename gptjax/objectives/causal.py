@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
+from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources, Widest
 from gptjax.data import corpora, packing, store
 from gptjax.data.shards import told
 from gptjax.objectives.head import TileTokens, weighted_nats
@@ -60,6 +60,10 @@ class Causal(ObjectiveConfig):
         weights = tuple(corpus.weight for corpus in data.corpora)
         held_out = joined(tokens.splits.get("validation", []))
         return Sources(tuple(rows), weights, None, held_out, tokens.identity, tuple(notes))
+
+    def widest(self, data: Data, tokenizer: Any, context: int) -> Widest:
+        """Any row: all have `context` + 1 tokens."""
+        return Widest(full_row(context, data.packing == "documents", data.order == "running"))
 
 
 def require_language_model(config: ObjectiveConfig, model: Model) -> None:
@@ -140,6 +144,13 @@ def to_batch(rows: Rows) -> Batch:
         return Batch(inputs_BT, targets_BT, weights_BT, None, None)
     positions_BT = rows.starts[:, None] + np.arange(inputs_BT.shape[1], dtype=np.int32)
     return Batch(inputs_BT, targets_BT, weights_BT, None, positions_BT)
+
+
+def full_row(context: int, packed: bool, in_order: bool = False) -> Rows:
+    """A row that is one document, without padding; `packed` rows have segments, those in running order a start."""
+    ones = np.ones((1, context + 1), np.int32)
+    starts = np.zeros(1, np.int32) if in_order else None
+    return Rows(ones, ones.astype(np.float32), ones if packed else None, starts)
 
 
 def unknown_notes(splits: dict[str, list[TokenSplit]], unknown_id: int | None) -> list[str]:

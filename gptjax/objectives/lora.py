@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources, nearest
+from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources, Widest, nearest
 from gptjax.types import Key, Model, Objective, Params
 
 OWN_KEY = 2**20
@@ -88,6 +88,10 @@ class Lora(ObjectiveConfig):
     def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
         """As the objective finds them."""
         return self.of.sources(data, tokenizer, context, seed, cache)
+
+    def widest(self, data: Data, tokenizer: Any, context: int) -> Widest:
+        """As the objective has it."""
+        return self.of.widest(data, tokenizer, context)
 
     def build(self, model: Model, tokenizer: Any) -> Objective:
         """The objective over adapted parameters; raises `ConfigError` where a pattern names nothing of the model."""

@@ -13,8 +13,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
+from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources, Widest
 from gptjax.data import corpora, store
 from gptjax.data.shards import told
 from gptjax.models.bidirectional import next_sentence
@@ -77,6 +78,13 @@ class Masked(ObjectiveConfig):
         validation = None if held_out is None else self.judged(held_out, tokenizer, context, documents)[0]
         weights = tuple(corpus.weight for corpus in data.corpora)
         return Sources(tuple(rows), weights, validation, held_out, tokens.identity, tuple(notes))
+
+    def widest(self, data: Data, tokenizer: Any, context: int) -> Widest:
+        """Any row: all have `context` tokens, and as many places for hidden ones."""
+        layout = self.layout(tokenizer, context)
+        # Two documents, for a pair is of two.
+        text = TokenSplit(np.zeros(2 * layout.room, np.int32), layout.room * np.arange(3), 0)
+        return Widest(row_source(text, layout, True, VALIDATION_SEED)[0].take(np.arange(1), 0))
 
     def judged(
         self, split: TokenSplit, tokenizer: Any, context: int, documents: bool

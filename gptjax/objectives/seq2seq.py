@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
+from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources, Widest
 from gptjax.data.errors import DataError
 from gptjax.objectives import pairs
 from gptjax.objectives.causal import require_tile
@@ -104,6 +104,13 @@ class Seq2Seq(ObjectiveConfig):
         weights = tuple(corpus.weight for corpus in data.corpora)
         held_out = rows[count] if len(rows) > count else None
         return Sources(tuple(rows[:count]), weights, held_out, None, found.identity, tuple(notes))
+
+    def widest(self, data: Data, tokenizer: Any, context: int) -> Widest:
+        """The longest pair that is not left out."""
+        source, target = np.zeros(context, np.int32), np.zeros(context + 1, np.int32)
+        rows = pairs.row_source([source], [target], len(source), len(target))
+        note = f"rows of {context} tokens on both sides, the longest that are not left out; the data's may be shorter"
+        return Widest(rows.take(np.arange(1), 0), (note,))
 
 
 def to_batch(rows: PairRows) -> PairBatch:

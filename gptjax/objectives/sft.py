@@ -10,11 +10,11 @@ from typing import Any, Literal
 import jinja2
 import numpy as np
 
-from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
+from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources, Widest
 from gptjax.data import packing
 from gptjax.data.errors import DataError
 from gptjax.objectives import chat, examples
-from gptjax.objectives.causal import next_token, require_language_model, require_tile
+from gptjax.objectives.causal import full_row, next_token, require_language_model, require_tile
 from gptjax.objectives.chat import Piece
 from gptjax.objectives.examples import Record, at, shown, text_at
 from gptjax.objectives.head import TileTokens
@@ -88,6 +88,10 @@ class SFT(ObjectiveConfig):
         )
         weights = tuple(corpus.weight for corpus in data.corpora)
         return Sources(train, weights, held_out, None, found.identity, tuple(notes))
+
+    def widest(self, data: Data, tokenizer: Any, context: int) -> Widest:
+        """Any row: all have `context` + 1 tokens, whatever examples share them."""
+        return Widest(full_row(context, packed=True))
 
     def pieces(
         self, record: Record, origin: str, specials: tuple[str, ...] = (), eos: str | None = None

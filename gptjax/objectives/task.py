@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import numpy as np
 
-from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources
+from gptjax.config import ConfigError, Data, ObjectiveConfig, Sources, Widest
 from gptjax.objectives import examples, task_loss, task_text
 from gptjax.objectives.causal import require_language_model
 from gptjax.objectives.examples import Record
@@ -94,7 +94,6 @@ class Task(ObjectiveConfig):
     def sources(self, data: Data, tokenizer: Any, context: int, seed: int, cache: Path) -> Sources:
         """One row an example, `TaskBatch`; rows are as long as the longest example, at most `context`."""
         limit = self.longest(context)
-        self.require(limit > 0, f"context={context} leaves no room for a text; a task needs 6 tokens at least")
         found = self._read(data)
         names = [corpus.source for corpus in data.corpora] + [data.validation or "held out"]
         parts = [part for part in (*found.train, found.validation) if part]
@@ -112,11 +111,25 @@ class Task(ObjectiveConfig):
         return Sources(tuple(rows[:count]), weights, held_out, None, found.identity, tuple(notes))
 
     def longest(self, context: int) -> int:
-        """Tokens that a text is cut to."""
-        if self.segment_tokens is None:
-            return context // 2 - 2
+        """Tokens that a text is cut to; raises `ConfigError` where the context has no room for one."""
         # Texts, and a special before, between and after them.
-        return min((context - 1) // self.TEXTS - 1, self.segment_tokens)
+        room = (context - 1) // self.TEXTS - 1
+        limit = context // 2 - 2 if self.segment_tokens is None else min(room, self.segment_tokens)
+        self.require(limit > 0, f"context={context} leaves no room for a text; a task needs 6 tokens at least")
+        return limit
+
+    def widest(self, data: Data, tokenizer: Any, context: int) -> Widest:
+        """An example whose every text is as long as texts are cut to."""
+        limit = self.longest(context)
+        ways = self.ways([np.zeros(limit, np.int32)] * self.most_texts(), task_text.specials(tokenizer))
+        shape = len(ways), task_text.padded_width([ways], context)
+        rows = task_text.row_source([ways], np.zeros(1, self.question().dtype), *shape)
+        note = f"rows of {' x '.join(map(str, shape))} tokens: every text as long as texts may be, {limit} tokens"
+        return Widest(rows.take(np.arange(1), 0), (f"{note}; the data's may be shorter",))
+
+    def most_texts(self) -> int:
+        """Texts of an example, at most."""
+        return self.TEXTS
 
     def _read(self, data: Data) -> examples.Split[Example]:
         return examples.read(data, lambda record, origin: [self.example(record, origin)], self.columns)

@@ -166,6 +166,10 @@ class MultipleChoice(Task):
         parts = (context[0], *(" " + part for part in context[1:]))
         return Example((parts, *((choice,) for choice in texts)), labels.index(answer))
 
+    def most_texts(self) -> int:
+        """The context and its choices: one a column, or as many as `answers` has labels."""
+        return 1 + (len(self.choices) if len(self.choices) > 1 else len(self.answers))
+
     def ways(self, texts: Sequence[Ids], marks: Specials) -> list[Ids]:
         """start context delimiter choice extract, for each choice."""
         return task_text.multiple_choice(texts, marks)

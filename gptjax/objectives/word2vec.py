@@ -20,14 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptjax.config import Data, ObjectiveConfig, Sources
+from gptjax.config import Data, ObjectiveConfig, Sources, Widest
 from gptjax.data import corpora, store
 from gptjax.data.errors import DataError
 from gptjax.data.shards import told
 from gptjax.objectives import blocks, nearby, products
 from gptjax.objectives.blocks import Looked, Tables
 from gptjax.objectives.causal import require_language_model, unknown_notes
-from gptjax.objectives.nearby import Nearby
+from gptjax.objectives.nearby import Nearby, Reading, Text
 from gptjax.types import Key, Metrics, Model, Objective, Params
 
 
@@ -118,6 +118,13 @@ class Word2Vec(ObjectiveConfig):
         weights = tuple(corpus.weight for corpus in data.corpora)
         held_out = rows[count] if len(rows) > count else None
         return Sources(tuple(rows[:count]), weights, held_out, None, tokens.identity, tuple(notes))
+
+    def widest(self, data: Data, tokenizer: Any, context: int) -> Widest:
+        """Any row: all have `context` centres."""
+        one_word = np.ones(1)
+        how = Reading(one_word, one_word, context, self.window, self.shared, (0, 0))
+        text = Text(np.zeros(context, np.int32), np.ones(context, np.int32))
+        return Widest(nearby.rows(text, how).take(np.arange(1), 0))
 
 
 def around_loss(tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Array, jax.Array]:

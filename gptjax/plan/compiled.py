@@ -1,5 +1,6 @@
 """A run's training step, compiled for devices that need not be here: no data, no parameters, only shapes."""
 
+import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -9,15 +10,12 @@ import jax
 import numpy as np
 
 from gptjax import trained
-from gptjax.config import ConfigError, Run
+from gptjax.config import Run
 from gptjax.data.tokenizer import Tokenizer
-from gptjax.objectives.causal import Causal
-from gptjax.objectives.sft import SFT
 from gptjax.plan.devices import overheard
 from gptjax.train import sharding
 from gptjax.train.state import TrainState, init_state, loss_of
 from gptjax.train.step import make_step
-from gptjax.types import Objective, Rows
 
 LOWERED_AS = {"gpu": "cuda"}
 """Names of platforms in JAX's lowering, where they are others than a device's own."""
@@ -37,13 +35,13 @@ class Compiled(NamedTuple):
     batch: Any
     """Shapes, with shardings."""
     tokens: int
-    """Input tokens of one update."""
+    """Tokens of one update as training counts them: all ways of a task's examples, of a translation the target's."""
     row_tokens: int
     """T, tokens of a row."""
-    packed: bool
-    """Rows hold several documents, masked apart."""
+    causal: bool
+    """No query sees a key behind its own."""
     notes: tuple[str, ...]
-    """What a person must know: the attention kernel, what is not split."""
+    """What a person must know: how wide rows are, the attention kernel, what is not split."""
     jaxpr: Any
     """The update before any compiler, for all devices together."""
     lowered_as: str
@@ -71,9 +69,11 @@ def update(run: Run, tokenizer: Tokenizer, devices: Sequence[Any], quick: bool =
     abstract = jax.eval_shape(lambda key: init_state(run, objective, optimizer, key), jax.random.key(run.seed))
     shardings, notes = sharding.state_shardings(abstract, mesh)
     state = jax.tree.map(_laid_out, abstract, shardings)
-    batch = batch_of(run, objective, model.context, sharding.batch_sharding(mesh))
-    packed, shape = batch.segments is not None, batch.inputs.shape
-    notes = (*run.model.notes(shape[1], packed, run.precision, place), *notes)
+    widest = run.objective.widest(run.data, tokenizer, model.context)
+    batch = batch_of(objective.batch(widest.rows), run.batch_rows, sharding.batch_sharding(mesh))
+    # The tokens are the first leaf of every kind of batch, as training counts them: [B, T], or [B, W, T] for a task.
+    shape, packed = jax.tree.leaves(batch)[0].shape, getattr(batch, "segments", None) is not None
+    notes = (*widest.notes, *run.model.notes(shape[-1], packed, run.precision, place), *notes)
     step = make_step(run, loss_of(run, objective), optimizer, sharding.layout(mesh))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a slower kernel is in the notes
@@ -83,9 +83,19 @@ def update(run: Run, tokenizer: Tokenizer, devices: Sequence[Any], quick: bool =
         executable, refusal = _compiled(lowered, QUICK.get(place.platform) if quick else None)
     notes = (*notes, *(f"the compiler warns: {line}" for line in warned))
     seconds = time.perf_counter() - started
-    tokens = shape[0] * shape[1]
     return Compiled(
-        mesh, state, batch, tokens, shape[1], packed, notes, traced.jaxpr, platform, executable, refusal, seconds
+        mesh=mesh,
+        state=state,
+        batch=batch,
+        tokens=math.prod(shape),
+        row_tokens=shape[-1],
+        causal=getattr(model, "causal", False),  # a translator has none, and two of its three attentions are not
+        notes=notes,
+        jaxpr=traced.jaxpr,
+        lowered_as=platform,
+        executable=executable,
+        refusal=refusal,
+        seconds=seconds,
     )
 
 
@@ -101,20 +111,9 @@ def _compiled(
         return None, str(error).splitlines()[0]
 
 
-def batch_of(run: Run, objective: Objective, context: int, split: jax.sharding.NamedSharding) -> Any:
-    """Shapes of a whole batch, as the objective itself makes them of rows of `context` + 1 tokens.
-
-    Raises `ConfigError` for an objective whose rows are as long as its examples.
-    """
-    learnt = run.objective.plain()
-    if not isinstance(learnt, Causal | SFT):
-        name = type(learnt).__name__
-        raise ConfigError(f"objective {name}: its rows are as long as its examples, which plan does not read")
-    packed = isinstance(learnt, SFT) or run.data.packing == "documents"
-    one = np.ones((1, context + 1), np.int32)
-    starts = np.zeros(1, np.int32) if run.data.order == "running" else None
-    row = objective.batch(Rows(one, one.astype(np.float32), one if packed else None, starts))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((run.batch_rows, *x.shape[1:]), x.dtype, sharding=split), row)
+def batch_of(row: Any, rows: int, split: jax.sharding.NamedSharding) -> Any:
+    """Shapes of a batch of so many rows, all as wide as this one."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=split), row)
 
 
 def _laid_out(leaf: Any, where: jax.sharding.NamedSharding) -> jax.ShapeDtypeStruct:

@@ -61,7 +61,7 @@ class Estimate:
     vocabulary: str
     """Its size, and where that is from."""
     notes: tuple[str, ...]
-    """The attention kernel, what is not split."""
+    """How wide rows are where the data may have narrower ones, the attention kernel, what is not split."""
     memory: Memory
     refusal: str | None
     """What the compiler said where it ran out of memory."""
@@ -107,7 +107,7 @@ def estimate(
     target: str, run: Run, topology: Topology, compiled: Compiled, vocabulary: str, pool: float | None
 ) -> Estimate:
     """The estimate of a compiled run; `pool` is the share of a GPU's memory that it may fill (None: JAX's own)."""
-    seen = flops.seen(compiled.row_tokens, getattr(run.model, "window", None))
+    seen = flops.seen(compiled.row_tokens, getattr(run.model, "window", None), compiled.causal)
     counted = flops.count(compiled.jaxpr, seen, compiled.lowered_as)
     collectives: tuple[Collective, ...] = ()
     uncounted: tuple[str, ...] = ()

@@ -105,7 +105,9 @@ def _inner(eqn: Any) -> Iterator[Any]:
                 yield one
 
 
-def seen(tokens: int, window: int | None) -> float:
-    """Keys that a query sees on average in a causal row; of packed documents the most there can be."""
+def seen(tokens: int, window: int | None, causal: bool) -> float:
+    """Keys that a query sees on average; of packed documents, of rows with padding and of translators the most."""
+    if not causal:
+        return tokens
     span = min(tokens, window or tokens)
     return span - span**2 / (2 * tokens)

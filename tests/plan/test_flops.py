@@ -59,5 +59,6 @@ def test_kernels_are_counted_by_what_their_queries_see():
 
 
 def test_keys_that_a_query_sees():
-    assert flops.seen(1024, None) == 512
-    assert flops.seen(1024, 128) == 128 - 128**2 / 2048
+    assert flops.seen(1024, None, causal=True) == 512
+    assert flops.seen(1024, 128, causal=True) == 128 - 128**2 / 2048
+    assert flops.seen(1024, None, causal=False) == 1024

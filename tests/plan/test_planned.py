@@ -129,7 +129,7 @@ def test_times_are_the_data_sheets_and_lie_in_order():
         ((), "plan"),
         ((SMALL, "--topology", "h300:8"), "there is no chip 'h300'"),
         ((SMALL, "--topology", "v5e:4x4", "--mesh.data", "3"), "make the product 16"),
-        ((f"{TARGETS}:task", "--topology", "cpu:1"), "rows are as long as its examples"),
+        ((f"{TARGETS}:task", "--topology", "cpu:1", "--model.context", "5"), "context=5 leaves no room for a text"),
     ],
 )
 def test_a_mistake_is_one_line(capfd, words, message):
