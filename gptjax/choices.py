@@ -137,7 +137,7 @@ class ObjectiveConfig(Config):
         raise NotImplementedError
 
     def widest(self, data: "Data", tokenizer: Any, context: int) -> Widest:
-        """The widest row that `sources` can find in any text, without reading one; the tokenizer may know only its size.
+        """The widest row that `sources` can find in any text, without reading one; of a tokenizer the size will do.
 
         Raises `ConfigError` where only the text tells.
         """

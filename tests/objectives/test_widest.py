@@ -115,5 +115,5 @@ def test_what_training_refuses_is_refused_alike():
         Classification().widest(Data(), SIZE, 5)
     with pytest.raises(ConfigError, match="context=4 leaves no room for text"):
         Masked().widest(Data(), SIZE, 4)
-    with pytest.raises(ConfigError, match="^objective Mute: how wide its rows are only its data tell"):
+    with pytest.raises(ConfigError, match=r"^objective Mute: how wide its rows are only its data tell"):
         Mute().widest(Data(), SIZE, CONTEXT)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from runs import TARGETS
-from targets import bert, bert_task, lora, task
+from targets import bert, lora
 
 from gptjax import trained
 from gptjax.cli import run_verb
@@ -15,18 +15,16 @@ from gptjax.config import Corpus, Data, Mesh
 from gptjax.data.tokenizers import Bytes
 from gptjax.models.bert import Bert
 from gptjax.models.encoder_decoder_transformer import TransformerTranslator
-from gptjax.models.vectors import Vectors
-from gptjax.objectives.bag import Bag
+from gptjax.models.gpt import GPT
 from gptjax.objectives.masked import Masked
 from gptjax.objectives.seq2seq import Seq2Seq
-from gptjax.objectives.tasks import Entailment, MultipleChoice, Similarity
-from gptjax.objectives.word2vec import Word2Vec
 from gptjax.plan import compiled, devices, estimate, machines, vocabulary
 from gptjax.train import sharding
 from gptjax.train.optim import SGD
 from gptjax.train.state import init_state, loss_of
 from gptjax.train.step import make_step
 
+FINETUNE = TARGETS.parents[1] / "experiments" / "finetune.py"
 LONG = "".join(map(chr, range(40, 110)))
 """Longer than the context, and no letter twice."""
 
@@ -60,7 +58,7 @@ def trained_on(run, records, folder):
     rows = run.objective.sources(data, tokenizer, model.context, 0, folder).train[0]
     batch = sharding.placer(mesh)(objective.batch(rows.take(np.zeros(run.batch_rows, np.int64), 0)))
     optimizer = run.optimizer.build(run.schedule.build(run.steps))
-    state = jax.jit(lambda key: init_state(run, objective, optimizer, key))(jax.random.key(0))
+    state = jax.eval_shape(lambda key: init_state(run, objective, optimizer, key), jax.random.key(0))
     step = make_step(run, loss_of(run, objective), optimizer, sharding.layout(mesh))
     return jax.jit(step, donate_argnums=0).lower(state, batch).compile().memory_analysis()
 
@@ -75,26 +73,26 @@ REAL = {
 @pytest.mark.parametrize("name", REAL)
 def test_a_plan_is_of_the_step_that_training_compiles_for_rows_that_are_full(name, tmp_path):
     run, records, tokens = REAL[name]
-    made, found = planned(run)
+    _, found = planned(run)
     real = trained_on(run, records, tmp_path)
     assert found.memory.temporaries == real.temp_size_in_bytes
     assert found.memory.needed - found.memory.code == (
-        real.argument_size_in_bytes
-        + real.output_size_in_bytes
-        - real.alias_size_in_bytes
-        + found.memory.temporaries
+        real.argument_size_in_bytes + real.output_size_in_bytes - real.alias_size_in_bytes + found.memory.temporaries
     )
     assert found.tokens == run.batch_rows * tokens
     assert found.memory.fits
 
 
-def test_a_plan_says_how_wide_its_rows_are_and_counts_every_way_of_an_example(capsys):
-    words = ["plan", f"{TARGETS}:task", "--topology", "cpu:1", "--json", "--model.dropout", "0", "--model.context", "32"]
-    assert run_verb([*words, "objective:multiple-choice"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)["plans"]
-    assert found["tokens"] == 8 * 8 * 32  # rows, choices, tokens
+def test_a_plan_says_how_wide_its_rows_are_and_counts_every_way_of_an_example(capfd):
+    sizes = {"layers": 1, "width": 16, "heads": 2, "mlp-width": 32, "context": 32, "dropout": 0}
+    words = [word for name, value in sizes.items() for word in (f"--model.{name}", str(value))]
+    words += ["--batch-rows", "2", "--tokenizer.vocab-size", "300", "--topology", "cpu:1", "--json"]
+    assert run_verb(["plan", f"{FINETUNE}:multiple_choice", *words]) == 0
+    (found,) = json.loads(capfd.readouterr().out)["plans"]
+    assert found["tokens"] == 2 * 8 * 32  # rows, choices, tokens
     assert found["notes"][0].startswith("rows of 8 x 32 tokens: every text as long as texts may be, 14 tokens")
-    assert found["parameters"] - 16 - 1 == 3 * 16 + task().model.parameter_count(256) + 16 * 16  # head, marks, context
+    model = GPT(layers=1, width=16, heads=2, mlp_width=32, context=32)
+    assert found["parameters"] == model.parameter_count(300 + 3) + 16 + 1  # three marks, and a head
 
 
 def test_of_bert_the_whole_square_counts_and_the_logits_of_hidden_tokens_alone():
