@@ -1,5 +1,11 @@
 """Claims about the table of rules: whatever the family, nothing large is copied to every device."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -24,6 +30,7 @@ from gptjax.objectives.word2vec import Word2Vec
 from gptjax.train import sharding
 from gptjax.train.state import path_of
 
+PROGRAM = Path(__file__).with_name("families_program.py")
 WIDTH = 32
 TOKENIZER = Bytes(bos=True, eos=True).build(lambda: iter(()))
 FAMILIES = {
@@ -56,3 +63,15 @@ def test_every_matrix_of_every_family_is_split_over_fsdp(name):
 def halved(leaf):
     """A device holds half of it."""
     return 2 * np.prod(leaf.sharding.shard_shape(leaf.shape)) == leaf.size
+
+
+def test_cross_attention_and_contexts_learn_the_same_when_they_are_split():
+    # Little optimisation: it runs for milliseconds and compiles for seconds.
+    flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "PYTHONPATH": str(PROGRAM.parents[2])}
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM)], env=os.environ | flags, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    for found in json.loads(done.stdout).values():
+        np.testing.assert_allclose(found["split"], found["one"], rtol=2e-5)
+        assert found["one"][0] != found["one"][1]
