@@ -121,14 +121,14 @@ class Task(ObjectiveConfig):
     def widest(self, data: Data, tokenizer: Any, context: int) -> Widest:
         """An example whose every text is as long as texts are cut to."""
         limit = self.longest(context)
-        ways = self.ways([np.zeros(limit, np.int32)] * self.most_texts(), task_text.specials(tokenizer))
+        ways = self.ways([np.zeros(limit, np.int32)] * self.texts_of_example(), task_text.specials(tokenizer))
         shape = len(ways), task_text.padded_width([ways], context)
         rows = task_text.row_source([ways], np.zeros(1, self.question().dtype), *shape)
         note = f"rows of {' x '.join(map(str, shape))} tokens: every text as long as texts may be, {limit} tokens"
         return Widest(rows.take(np.arange(1), 0), (f"{note}; the data's may be shorter",))
 
-    def most_texts(self) -> int:
-        """Texts of an example, at most."""
+    def texts_of_example(self) -> int:
+        """Texts of an example, as far as they are known without it."""
         return self.TEXTS
 
     def _read(self, data: Data) -> examples.Split[Example]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gptjax.config import Data, Widest
 from gptjax.data.errors import DataError
 from gptjax.objectives import task_loss, task_text
 from gptjax.objectives.examples import Record, at, shown, text_at
@@ -166,9 +167,17 @@ class MultipleChoice(Task):
         parts = (context[0], *(" " + part for part in context[1:]))
         return Example((parts, *((choice,) for choice in texts)), labels.index(answer))
 
-    def most_texts(self) -> int:
+    def texts_of_example(self) -> int:
         """The context and its choices: one a column, or as many as `answers` has labels."""
         return 1 + (len(self.choices) if len(self.choices) > 1 else len(self.answers))
+
+    def widest(self, data: Data, tokenizer: Any, context: int) -> Widest:
+        """As of any task; where a column lists the choices, the data alone know how many there are."""
+        found = super().widest(data, tokenizer, context)
+        if len(self.choices) > 1:
+            return found
+        note = f"{len(self.answers)} choices, one for each label of objective.answers; the data may have fewer or more"
+        return Widest(found.rows, (*found.notes, note))
 
     def ways(self, texts: Sequence[Ids], marks: Specials) -> list[Ids]:
         """start context delimiter choice extract, for each choice."""
