@@ -124,7 +124,7 @@ class Task(ObjectiveConfig):
         ways = self.ways([np.zeros(limit, np.int32)] * self.texts_of_example(), task_text.specials(tokenizer))
         shape = len(ways), task_text.padded_width([ways], context)
         rows = task_text.row_source([ways], np.zeros(1, self.question().dtype), *shape)
-        note = f"rows of {' x '.join(map(str, shape))} tokens: every text as long as texts may be, {limit} tokens"
+        note = f"rows of {' x '.join(map(str, shape))} tokens: every text as long as segment_tokens lets it be, {limit}"
         return Widest(rows.take(np.arange(1), 0), (f"{note}; the data's may be shorter",))
 
     def texts_of_example(self) -> int:

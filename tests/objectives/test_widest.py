@@ -64,8 +64,8 @@ CASES = {
     "word2vec": (Word2Vec(window=2, shared=3), TEXT, {}),
 }
 NARROWER = {
-    "classification": "rows of 1 x 16 tokens: every text as long as texts may be, 8 tokens; the data's may be shorter",
-    "all_of_the_context": "rows of 1 x 21 tokens: every text as long as texts may be, 19 tokens",
+    "classification": "rows of 1 x 16 tokens: every text as long as segment_tokens lets it be, 8; the data",
+    "all_of_the_context": "rows of 1 x 21 tokens: every text as long as segment_tokens lets it be, 19",
     "choices_of_a_list": "rows of 8 x 21 tokens",
     "choices_of_columns": "rows of 3 x 21 tokens",
     "adapters": "rows of 2 x 21 tokens",
