@@ -111,6 +111,8 @@ class ObjectiveConfig(Config):
 
     FITTED: ClassVar[bool] = False
     """Whether held-out rows are made with statistics of the training text (thinning, document frequencies)."""
+    PARALLEL_ON_CPU: ClassVar[bool] = False
+    """Whether updates are so many small operations that a CPU is better used as two devices; see `train.virtual`."""
 
     def texts(self, data: "Data", splits: tuple[str, ...]) -> Iterator[str]:
         """The text of these splits, for a tokenizer to learn from."""

@@ -21,7 +21,7 @@ from gptjax.judging import exam, judge
 from gptjax.models.gpt import GPT
 from gptjax.objectives.causal import Causal
 from gptjax.report import page
-from gptjax.train import allocator, checkpoint, log, loop, machine, sharding
+from gptjax.train import allocator, checkpoint, log, loop, machine, sharding, virtual
 from gptjax.train.folder import FolderError, check_data, claim, opened, remembered, write_json
 from gptjax.train.hosts import agreed
 from gptjax.train.optim import AdamW
@@ -58,7 +58,7 @@ def launch(run: Run, folder: Path, cache: Path, say: Say, trackers: Trackers = N
     allocator.keep_freed_memory()
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
-        mesh = sharding.make_mesh(run.mesh, jax.devices())
+        mesh = sharding.make_mesh(*virtual.layout(run, say))
         sharding.check_rows(run, mesh)
         ready = agreed(lambda: _prepare(run, folder, cache, mesh, say, stack))
         news = _observers(run, folder, ready.vocab_size, ready.row, trackers, stack)

@@ -28,7 +28,7 @@ from gptjax.objectives import blocks, nearby, products
 from gptjax.objectives.blocks import Looked, Tables
 from gptjax.objectives.causal import require_language_model, unknown_notes
 from gptjax.objectives.nearby import Nearby, Reading, Text
-from gptjax.types import Key, Metrics, Model, Objective, Params
+from gptjax.types import Key, Metrics, Model, Objective, Params, Place
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Word2Vec(ObjectiveConfig):
     """Skip-gram or CBOW with negative sampling, subsampling of frequent words and windows of random reach."""
 
     FITTED = True
+    PARALLEL_ON_CPU = True
 
     predict: Literal["around", "centre"] = "around"
     """The words around a centre from it (skip-gram), or the centre from the mean of those around it (CBOW)."""
@@ -77,7 +78,8 @@ class Word2Vec(ObjectiveConfig):
             return {"model": params, "contexts": jnp.zeros_like(params["embed"]["tokens"])}
 
         def loss(params: Params, batch: Nearby, key: Key | None) -> tuple[jax.Array, jax.Array, Metrics]:
-            total, count = summed((params["model"]["embed"]["tokens"], params["contexts"]), batch, self.negatives)
+            tables = params["model"]["embed"]["tokens"], params["contexts"]
+            total, count = summed(model.place, tables, batch, self.negatives)
             return total, count, {}
 
         return Objective(init, lambda rows: rows, loss)
@@ -127,11 +129,11 @@ class Word2Vec(ObjectiveConfig):
         return Widest(nearby.rows(text, how).take(np.arange(1), 0))
 
 
-def around_loss(tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Array, jax.Array]:
+def around_loss(place: Place, tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Array, jax.Array]:
     """Skip-gram: (sum over all pairs, number of pairs); `tables` are the vectors and the contexts, both [V, D]."""
     beside_BC = jnp.concatenate([batch.around, batch.noise], axis=1)
     rest = (batch.sentences, batch.reach)
-    return blocks.summed(partial(_around_nats, negatives), tables, ((batch.centres,), (beside_BC,)), rest)
+    return blocks.summed(partial(_around_nats, negatives), place, tables, ((batch.centres,), (beside_BC,)), rest)
 
 
 def _around_nats(negatives: float, looked: Looked, rest: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -145,10 +147,10 @@ def _around_nats(negatives: float, looked: Looked, rest: tuple[jax.Array, jax.Ar
     return jnp.sum(weights_BTC * softplus(products.scores(x_BTD, y_BCD) * sign_C)), jnp.sum(count_BT)
 
 
-def centre_loss(tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Array, jax.Array]:
+def centre_loss(place: Place, tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Array, jax.Array]:
     """CBOW: (sum over all centres that have a word around them, number of these centres); `tables` as above."""
     ids = ((batch.around,), (batch.centres, batch.noise))
-    return blocks.summed(partial(_centre_nats, negatives), tables, ids, (batch.sentences, batch.reach))
+    return blocks.summed(partial(_centre_nats, negatives), place, tables, ids, (batch.sentences, batch.reach))
 
 
 def _centre_nats(negatives: float, looked: Looked, rest: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

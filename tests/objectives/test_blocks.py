@@ -1,13 +1,19 @@
 """Claims about losses of looked-up rows: by blocks they are what they are of the whole batch, value and gradient."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
 from gptjax.models.embed import look_up
 from gptjax.objectives import blocks
+from gptjax.train import sharding
+from gptjax.types import Place
 
+HERE = Place("cpu")
 V, D, B, T = 23, 4, 131, 5
 RANDOM = np.random.default_rng(0)
 BATCH = (
@@ -41,11 +47,11 @@ def close(found, expected):
 
 
 def test_blocks_give_the_sum_count_and_gradient_of_the_whole_batch():
-    ours = jax.jit(lambda t: blocks.summed(nats, t, *BATCH))
+    ours = jax.jit(lambda t: blocks.summed(nats, HERE, t, *BATCH))
     assert ours.lower(tables()).as_text().count("stablehlo.while") == blocks.LANES
     close(ours(tables()), whole(tables(), BATCH))
     # Twice the sum, so that a gradient that leaves out what comes after the sum is seen.
-    found = jax.jit(jax.value_and_grad(lambda t: 2.0 * blocks.summed(nats, t, *BATCH)[0]))(tables())
+    found = jax.jit(jax.value_and_grad(lambda t: 2.0 * blocks.summed(nats, HERE, t, *BATCH)[0]))(tables())
     close(found, jax.value_and_grad(lambda t: 2.0 * whole(t, BATCH)[0])(tables()))
 
 
@@ -53,7 +59,7 @@ def test_rows_of_a_block_that_the_batch_does_not_fill_count_nothing():
     one = jax.tree.map(lambda leaf: leaf[:1], BATCH)
     few = jax.tree.map(lambda leaf: leaf[: blocks.BLOCK_ROWS + 1], BATCH)
     for part in (one, few):
-        close(blocks.summed(nats, tables(), *part), whole(tables(), part))
+        close(blocks.summed(nats, HERE, tables(), *part), whole(tables(), part))
 
 
 def test_gradients_of_small_floats_are_added_up_in_float32():
@@ -62,7 +68,8 @@ def test_gradients_of_small_floats_are_added_up_in_float32():
         return jnp.sum(y_BTD.astype(jnp.float32) * weights_BT[..., None]), jnp.sum(weights_BT)
 
     weights_BT, table = RANDOM.integers(1, 4, (B, T)), jnp.zeros((2, D), "bfloat16")
-    (slope_VD,) = jax.grad(lambda t: blocks.summed(counted, t, ((np.ones((B, T), int),),), weights_BT)[0])((table,))
+    ids = ((np.ones((B, T), int),),)
+    (slope_VD,) = jax.grad(lambda t: blocks.summed(counted, HERE, t, ids, weights_BT)[0])((table,))
     assert slope_VD.dtype.name == "bfloat16"
     # Added up in bfloat16 ones would be lost from 256 on.
     np.testing.assert_allclose(np.asarray(slope_VD[1], np.float32), weights_BT.sum(), rtol=2**-8)
@@ -70,5 +77,17 @@ def test_gradients_of_small_floats_are_added_up_in_float32():
 
 @pytest.mark.parametrize(("platform", "loops"), [("cpu", blocks.LANES), ("cuda", 0), ("tpu", 0)])
 def test_only_a_cpu_reads_the_batch_by_blocks(platform, loops):
-    traced = jax.jit(jax.grad(lambda t: blocks.summed(nats, t, *BATCH)[0])).trace(tables())
+    traced = jax.jit(jax.grad(lambda t: blocks.summed(nats, HERE, t, *BATCH)[0])).trace(tables())
     assert traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.while") == loops
+
+
+def test_devices_meet_once_however_many_blocks_there_are():
+    mesh = AbstractMesh((1, 2, 1), sharding.AXES)
+    place = Place("cpu", mesh, rows=("data", "fsdp"), heads=("tensor",))
+    even = jax.tree.map(lambda leaf: leaf[: B - 1], BATCH)
+    traced = jax.jit(jax.grad(lambda t: blocks.summed(nats, place, t, *even)[0])).trace(tables())
+    text = traced.lower(lowering_platforms=("cpu",)).as_text()
+    bodies = re.findall(r"stablehlo\.while.*?\n( *)} do {\n(.*?)\n\1}", text, re.DOTALL)
+    assert len(bodies) == blocks.LANES // 2
+    assert all("all_reduce" not in body for _, body in bodies)
+    assert "all_reduce" in text

@@ -7,6 +7,7 @@ import json
 import jax
 import numpy as np
 
+from gptjax import trained
 from gptjax.config import Data, Mesh, Run
 from gptjax.data.tokenizers import Bytes
 from gptjax.models.encoder_decoder_transformer import TransformerTranslator
@@ -43,8 +44,7 @@ def train(model, objective, mesh):
     run = Run(model, tokenizer, objective, optimizer, schedule, steps=STEPS, batch_rows=ROWS, mesh=mesh)
     read, update = tokenizer.build(lambda: iter(())), optimizer.build(schedule.build(STEPS))
     devices = sharding.make_mesh(mesh, jax.devices()[: mesh.fsdp * mesh.tensor])
-    size = read.vocab_size + len(objective.specials())
-    learnt = objective.build(model.build(size, size, sharding.place(devices)), read)
+    learnt = trained.build(run, read, sharding.place(devices))[1]
     begin = jax.jit(lambda key: init_state(run, learnt, update, key))
     shardings, _ = sharding.state_shardings(jax.eval_shape(begin, jax.random.key(0)), devices)
     step = make_step(run, learnt.loss, update, sharding.layout(devices))
