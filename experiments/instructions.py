@@ -76,9 +76,8 @@ def prompts(run: Run, judged: Path, tokenizer: Tokenizer) -> list[str]:
     """The first held-out instructions as the template writes them, special tokens spelt."""
     objective = run.objective
     assert isinstance(objective, SFT)
-    specials, eos = tuple(tokenizer.specials), tokenizer.eos_text
     first = islice(records.records(judged), SHOWN)
-    return [objective.pieces(record, origin, specials, eos)[0][0].spelt(eos) for origin, record in first]
+    return [objective.pieces(record, origin, tokenizer)[0][0].spelt(tokenizer.eos_text) for origin, record in first]
 
 
 def answers(folder: Path, asked: list[str]) -> list[dict[str, Any]]:
