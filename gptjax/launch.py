@@ -55,10 +55,12 @@ def launch(run: Run, folder: Path, cache: Path, say: Say, trackers: Trackers = N
     `cache` keeps token stores between runs. Raises `ConfigError`, `DataError` and `FolderError` for what a user can
     mend, `Stopped` after a signal, and what `loop.train` raises.
     """
-    allocator.keep_freed_memory()
+    given_back = allocator.keep_freed_memory()
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         mesh = sharding.make_mesh(run.mesh, jax.devices())
+        if given_back is not None and jax.default_backend() == "cpu":
+            say(f"every update takes its memory from the system anew, which takes time: {given_back}")
         sharding.check_rows(run, mesh)
         ready = agreed(lambda: _prepare(run, folder, cache, mesh, say, stack))
         news = _observers(run, folder, ready.vocab_size, ready.row, trackers, stack)
