@@ -20,7 +20,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 import torch
-from interleaved import medians, one_case
+from command import one_case
+from interleaved import medians
 from memory import Work, peak_bytes
 from torch_gpt import TorchGPT, load
 
