@@ -55,12 +55,10 @@ def launch(run: Run, folder: Path, cache: Path, say: Say, trackers: Trackers = N
     `cache` keeps token stores between runs. Raises `ConfigError`, `DataError` and `FolderError` for what a user can
     mend, `Stopped` after a signal, and what `loop.train` raises.
     """
-    given_back = allocator.keep_freed_memory()
+    allocator.keep_freed_memory()
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         mesh = sharding.make_mesh(run.mesh, jax.devices())
-        if given_back is not None and jax.default_backend() == "cpu":
-            say(f"every update takes its memory from the system anew, which takes time: {given_back}")
         sharding.check_rows(run, mesh)
         ready = agreed(lambda: _prepare(run, folder, cache, mesh, say, stack))
         news = _observers(run, folder, ready.vocab_size, ready.row, trackers, stack)
@@ -96,6 +94,8 @@ def _prepare(run: Run, folder: Path, cache: Path, mesh: jax.sharding.Mesh, say: 
     row, packed = jax.tree.leaves(batch)[0], getattr(batch, "segments", None) is not None
     for note in (*sources.notes, *run.model.notes(row.shape[-1], packed, run.precision, place)):
         say(note)
+    if place.platform == "cpu" and (why := allocator.keep_freed_memory()):
+        say(f"every update may take its memory from the system anew, which takes time: {why}")
     judged_by = judge.evaluator(run, model, objective, sources, tokenizer.bos_id, mesh)
     judged_by = exam.with_tasks(run, judged_by, model, tokenizer, mesh)
     exam.require_best(run, judged_by, objective.init)
