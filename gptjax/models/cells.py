@@ -147,6 +147,6 @@ class Recurrence(nn.Module):
 
 
 def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Every gate's matrix orthogonal by itself: at the start no direction of the state is forgotten or grows."""
+    """[G, D, D], every gate's matrix orthogonal by itself: at first no direction of the state is forgotten or grows."""
     each = nn.initializers.orthogonal()
     return jax.vmap(lambda one: each(one, shape[1:], dtype))(jax.random.split(key, shape[0]))
