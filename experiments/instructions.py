@@ -35,7 +35,7 @@ from gptjax.interop import origin as folders
 from gptjax.judging import judge
 from gptjax.objectives.sft import SFT
 from gptjax.report import page
-from gptjax.train import sharding
+from gptjax.train import allocator, sharding
 from gptjax.train.folder import write_json
 
 TEMPLATE = """\
@@ -76,9 +76,8 @@ def prompts(run: Run, judged: Path, tokenizer: Tokenizer) -> list[str]:
     """The first held-out instructions as the template writes them, special tokens spelt."""
     objective = run.objective
     assert isinstance(objective, SFT)
-    specials, eos = tuple(tokenizer.specials), tokenizer.eos_text
     first = islice(records.records(judged), SHOWN)
-    return [objective.pieces(record, origin, specials, eos)[0][0].spelt(eos) for origin, record in first]
+    return [objective.pieces(record, origin, tokenizer)[0][0].spelt(tokenizer.eos_text) for origin, record in first]
 
 
 def answers(folder: Path, asked: list[str]) -> list[dict[str, Any]]:
@@ -89,6 +88,7 @@ def answers(folder: Path, asked: list[str]) -> list[dict[str, Any]]:
 
 def main(init: Path, data: Path, judged: Path, out: Path, template: str, steps: int) -> None:
     """Judge, tune, judge again, and write one report."""
+    allocator.keep_freed_memory()  # before judging asks for devices
     cache, run = default_cache(), tuned(init, data, judged, template, steps)
     found = folders.load(init, say, flag="--init")
     asked, was = prompts(run, judged, found.tokenizer), before(run, found)

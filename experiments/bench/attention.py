@@ -13,12 +13,9 @@ gradients of queries, keys and values for one random cotangent. `own causal` is 
 documents: what skipping blocks that no token may see gains.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import torch.nn.functional as F
+from command import options, tell
 from interleaved import medians
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
@@ -177,15 +175,10 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def main(argv: list[str]) -> None:
     """Measure, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(str(__doc__), rounds=7)
     parser.add_argument("cases", nargs="+", choices=CASES)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="also write the results to this file")
     asked = parser.parse_args(argv)
-    results = [measure(name, asked.rounds) for name in asked.cases]
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(results, indent=2) + "\n")
-    print(table(results))
+    tell([measure(name, asked.rounds) for name in asked.cases], table, asked.json)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from interleaved import medians, one_case
+from command import one_case
+from interleaved import medians
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch_gpt import TorchGPT, causal, load
 

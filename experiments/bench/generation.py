@@ -9,18 +9,16 @@ rounding, before anything is timed (near ties send the texts apart). Rounds are 
 of whole calls, prompt included, compilation not.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import torch
 import transformers
+from command import options, tell
 from interleaved import medians
 
 from gptjax.cli import guarded
@@ -135,15 +133,10 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def main(argv: list[str]) -> None:
     """Measure, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(str(__doc__), rounds=5)
     parser.add_argument("--rows", type=int, nargs="*", default=(1, 16))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write the results to this file")
     asked = parser.parse_args(argv)
-    results = [measure(rows, asked.rounds) for rows in asked.rows]
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(results, indent=2) + "\n")
-    print(table(results))
+    tell([measure(rows, asked.rounds) for rows in asked.rows], table, asked.json)
 
 
 if __name__ == "__main__":

@@ -12,18 +12,16 @@ by features and kernel is timed, interleaved, median of the rounds; on a CPU in 
 they are seconds, whoever else is on the machine.
 """
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from command import options, tell
 from interleaved import medians
 
 from gptjax.cli import guarded
@@ -147,19 +145,14 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(argv: list[str]) -> None:
     """Measure, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(str(__doc__), rounds=5)
     parser.add_argument("shapes", nargs="*", default=SHAPES, metavar="TOKENSxWIDTHxVOCABULARY")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--tiles", type=int, nargs="*", default=(128, 256, 1024), help="tokens of a tile")
     parser.add_argument("--peer", action="store_true", help="beside PyTorch's compiled form")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     asked = parser.parse_args(argv)
     how = asked.dtype, tuple(asked.tiles), asked.rounds, asked.peer
-    rows = [row for shape in asked.shapes for row in measure(shape, *how)]
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(rows, indent=2) + "\n")
-    print(table(rows))
+    tell([row for shape in asked.shapes for row in measure(shape, *how)], table, asked.json)
 
 
 if __name__ == "__main__":

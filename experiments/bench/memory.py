@@ -12,15 +12,15 @@ import jax
 Work = Callable[[], object]
 
 
-def peak_bytes(prepare: Callable[[], Work]) -> int:
+def peak_bytes(prepare: Callable[[], Work], first: Callable[[], object] = jax.devices) -> int:
     """The most that calls of `prepare()` hold of the machine's memory beyond what the process held before it.
 
-    What preparing took and gave back (compilation) does not count. `prepare` is pickled: a function of a module, or a
-    `functools.partial` of one.
+    What preparing took and gave back (compilation) does not count, nor what `first` leaves, which comes before it: the
+    libraries' own. Both are pickled: functions of a module, or a `functools.partial` of one.
     """
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
-    process = context.Process(target=_measured, args=(prepare, queue))
+    process = context.Process(target=_measured, args=(prepare, first, queue))
     process.start()
     process.join()
     if process.exitcode:
@@ -28,8 +28,10 @@ def peak_bytes(prepare: Callable[[], Work]) -> int:
     return int(queue.get())
 
 
-def _measured(prepare: Callable[[], Work], queue: "multiprocessing.SimpleQueue[int]") -> None:
-    jax.devices()  # the library's own
+def _measured(
+    prepare: Callable[[], Work], first: Callable[[], object], queue: "multiprocessing.SimpleQueue[int]"
+) -> None:
+    first()
     before = _status("VmRSS")
     work = prepare()
     work()

@@ -9,16 +9,14 @@ Temporary memory is the compiler's own count, the gradient itself left out. Time
 in CPU seconds of this process: on one core they are seconds, whoever else is on the machine.
 """
 
-import argparse
-import json
 import statistics
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
+from command import options, tell
 
 from gptjax.cli import guarded
 from gptjax.config import ModelConfig
@@ -89,16 +87,11 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(argv: list[str]) -> None:
     """Measure, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(str(__doc__), rounds=5)
     parser.add_argument("--rows", type=int, default=8, help="rows of 256 tokens")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     asked = parser.parse_args(argv)
-    rows = measure(asked.rows, asked.dtype, asked.rounds)
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(rows, indent=2) + "\n")
-    print(table(rows))
+    tell(measure(asked.rows, asked.dtype, asked.rounds), table, asked.json)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 import torch
-from interleaved import medians, one_case
+from command import one_case
+from interleaved import medians
 from memory import Work, peak_bytes
 from torch_gpt import TorchGPT, load
 
@@ -134,11 +135,16 @@ def theirs(case: Case, params: Any, compiled: bool) -> Trainer:
     return train
 
 
+def begun() -> None:
+    """What `gptjax train` begins with."""
+    allocator.keep_freed_memory()
+    jax.devices()
+
+
 def alone(name: str, who: str) -> Work:
     """Two updates of one form, for a process that holds no other."""
     case = CASES[name]
     if who == "gptjax":
-        allocator.keep_freed_memory()  # as `gptjax train` does
         return partial(ours(case)[0], 2)
     shapes = jax.eval_shape(case.model.build(case.vocab_size, case.padded).init, jax.random.key(0))
     params = jax.tree.map(lambda x: np.full(x.shape, 0.02, np.float32), shapes)
@@ -163,6 +169,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     tokens = case.rows * case.model.context
     whole, causal = case.model.flops_per_token(case.padded, case.model.context)
     on_cpu = jax.devices()[0].platform == "cpu"
+    first = {who: begun if who == "gptjax" else jax.devices for who in trainers}
     peak = machine.peak_flops(jax.devices()[0].device_kind)
     rate = tokens / seconds["gptjax"]
     return {
@@ -175,7 +182,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         "milliseconds": {who: 1e3 * value for who, value in seconds.items()},
         "ratio": {who: value / seconds["gptjax"] for who, value in seconds.items()},
         "tokens_per_second": rate,
-        "peak_bytes": {who: peak_bytes(partial(alone, name, who)) for who in trainers} if on_cpu else {},
+        "peak_bytes": {who: peak_bytes(partial(alone, name, who), first[who]) for who in trainers} if on_cpu else {},
         "mfu": machine.mfu(whole, rate, peak),
         "mfu_causal": machine.mfu(causal, rate, peak),
     }

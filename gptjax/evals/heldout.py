@@ -21,10 +21,10 @@ def evaluator(
 ) -> Evaluator:
     """Means of the loss ("loss_nats") and of every metric over the rows of epoch 0, judged `rows` at once.
 
-    Sums and counts are added up before they are divided; a metric that never counted is absent, and "nats"
-    of tokens are told as tokens, nats_per_token and perplexity. The last batch is
-    filled up with rows of zeros, and `compile` raises `ValueError` where the objective counts those. Raises `DataError`
-    where nothing counts, `FloatingPointError` for a sum that is not finite.
+    Sums and counts are added up before they are divided; a metric that never counted is absent, and "nats" of tokens
+    are told as tokens, nats_per_token and perplexity. The last batch is filled up with rows of zeros, and `compile`
+    raises `ValueError` where the objective counts those. Raises `DataError` where nothing counts, `FloatingPointError`
+    for a sum that is not finite.
     """
 
     @jax.jit

@@ -129,9 +129,8 @@ def generate(
     tokens_BW = np.zeros((len(prompts), filled + max_tokens), np.int32)
     for row, prompt in enumerate(prompts):
         tokens_BW[row, : len(prompt)] = prompt
-    out_BW, ends_B, finite = jax.device_get(
-        _generate(model, max_tokens, decoding, eos_id, params, tokens_BW, counts_B, key)
-    )
+    found = _generate(model, max_tokens, decoding, eos_id, params, tokens_BW, counts_B, key)
+    out_BW, ends_B, finite = jax.device_get(found)
     if not finite:
         raise FloatingPointError("the model's logits are not numbers; its parameters are damaged or have diverged")
     return [out[start:end] for out, start, end in zip(out_BW, counts_B, ends_B, strict=True)]
@@ -170,34 +169,35 @@ def _generate(
     def going_on(loop: _Loop) -> jax.Array:
         return (loop.step < max_tokens) & ~jnp.all(loop.done_B)
 
-    def to_the_end(length: int, loop: _Loop) -> _Loop:
-        def fits(loop: _Loop) -> jax.Array:
-            return going_on(loop) & jnp.all(loop.counts_B - loop.starts_B <= length)
-
-        loop = loop._replace(cache=_moved(loop.cache, empty(length)))
-        return jax.lax.while_loop(fits, lambda loop: draw(*_read_on(model, params, loop)), loop)
+    def read_on(loop: _Loop) -> _Loop:
+        return draw(*_read_on(model, params, loop))
 
     def until_full(columns: int, lengths: list[int], loop: _Loop) -> _Loop:
-        loop = draw(*_read(model, params, room, columns, loop._replace(cache=empty(lengths[0]))))
-        for length in lengths:
-            loop = to_the_end(length, loop)
+        length, *longer = lengths
+        loop = draw(*_read(model, params, room, columns, loop._replace(cache=empty(length))))
+        loop = _filled(length, going_on, read_on, loop)
+        for length in longer:
+            loop = _filled(length, going_on, read_on, loop._replace(cache=_moved(loop.cache, empty(length))))
         return loop
 
-    first = _Loop(
-        step=jnp.int32(0),
-        tokens_BW=tokens_BW,
-        counts_B=counts_B,
-        starts_B=jnp.maximum(0, counts_B - model.context),
-        done_B=jnp.zeros(len(counts_B), bool),
-        finite=jnp.bool(True),
-        cache=empty(min(room, width)),  # for its type: rows are read into an empty one first
-    )
+    starts_B, done_B = jnp.maximum(0, counts_B - model.context), jnp.zeros(len(counts_B), bool)
+    cache = empty(min(room, width))  # for its type: rows are read into an empty one first
+    first = _Loop(jnp.int32(0), tokens_BW, counts_B, starts_B, done_B, jnp.bool(True), cache)
     if width <= room:
         columns = min(model.context, width - max_tokens)
         last = until_full(columns, _lengths(empty, columns, width), first)
     else:
         last = jax.lax.while_loop(going_on, functools.partial(until_full, room, [room]), first)
     return last.tokens_BW, last.counts_B, last.finite
+
+
+def _filled(length: int, going_on: Callable[[_Loop], jax.Array], step: Callable[[_Loop], _Loop], loop: _Loop) -> _Loop:
+    """Step after step, for as long as a cache of this length has room for all that is to be read of every row."""
+
+    def fits(loop: _Loop) -> jax.Array:
+        return going_on(loop) & jnp.all(loop.counts_B - loop.starts_B <= length)
+
+    return jax.lax.while_loop(fits, step, loop)
 
 
 def _lengths(empty: Callable[[int], Cache], columns: int, width: int) -> list[int]:
@@ -236,13 +236,7 @@ def _read_on(model: Model, params: Params, loop: _Loop) -> tuple[_Loop, jax.Arra
 
 
 def _drawn(
-    model: Model,
-    decoding: Decoding,
-    eos_id: int | None,
-    params: Params,
-    key: Key,
-    loop: _Loop,
-    features_B1D: jax.Array,
+    model: Model, decoding: Decoding, eos_id: int | None, params: Params, key: Key, loop: _Loop, features_B1D: jax.Array
 ) -> _Loop:
     """The next token of every row that is not done, by what the model makes of its last."""
     rows, width = loop.tokens_BW.shape

@@ -73,9 +73,9 @@ def _adapters(run: Run, found: Trained) -> list[str]:
     """What was trained of the model, where adapters were."""
     if not isinstance(run.objective, Lora):
         return []
-    trained, frozen = scalars(run, found.tokenizer)
+    lora, (trained, frozen) = run.objective, scalars(run, found.tokenizer)
     return [
-        f"| low-rank adapters | {run.objective.told().replace('|', BAR)} |",
+        f"| low-rank adapters | rank {lora.rank}, alpha {lora.alpha:g}, of {lora.adapted().replace('|', BAR)} |",
         f"| parameters in training | {trained:,} trained, {frozen:,} frozen |",
     ]
 

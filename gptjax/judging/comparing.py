@@ -1,7 +1,7 @@
 """Two runs on one text: `gptjax compare`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,10 +147,11 @@ def _frequencies(
 ) -> tuple[dict[str, Labels], tuple[str, ...]]:
     """By how often a unit occurs in what each run was trained on, once where it is the same; and whose is not known.
 
-    Where neither is known, by how often it occurs in the judged text.
+    Under one tokenizer it is the same where its tokens are, under two where its files are. Where neither is known, by
+    how often a unit occurs in the judged text.
     """
-    texts: dict[str, Training] = {}
-    owners: dict[str, list[str]] = {}
+    unit, types_U, found = laid.units.kind, laid.types_U, {}
+    texts: dict[Hashable, tuple[Training, list[str]]] = {}
     notes: list[str] = []
     for read, folder, name in zip(reads, folders, names, strict=True):
         try:
@@ -158,11 +159,8 @@ def _frequencies(
         except frequency.Unknown as reason:
             notes.append(f"what {name} was trained on is not known: {reason}")
         else:
-            texts[text.key] = text
-            owners.setdefault(text.key, []).append(name)
-    unit, types_U, found = laid.units.kind, laid.types_U, {}
-    for key, text in texts.items():
-        name, *other = owners[key]
+            texts.setdefault(text.sums if unit == "token" else text.key, (text, []))[1].append(name)
+    for text, (name, *other) in texts.values():
         say(f"counting the {unit}s of what {name} was trained on")
         try:
             counts_U = text.of_tokens(types_U) if unit == "token" else text.of_words(types_U.tolist())

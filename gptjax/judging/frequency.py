@@ -39,6 +39,8 @@ class Training(NamedTuple):
     vocab_size: int
     key: str
     """Equal for the same files, cut alike, whatever the tokenizer."""
+    sums: tuple[str, ...]
+    """SHA-256 of the tokens, corpus by corpus: equal for the same text under one tokenizer, wherever its files lie."""
 
     def of_tokens(self, ids_U: np.ndarray) -> np.ndarray:
         """How often each of these ids occurs: counts_U."""
@@ -75,7 +77,8 @@ def training(folder: Path, tokenizer: Tokenizer, cache: Path) -> Training:
     made = found.manifest["origin"]
     cut = [made["split"], made["validation_fraction"]] if made["split"] and made["validation_fraction"] else None
     key = json.dumps([made["corpora"], cut])
-    return Training(data, found.splits["train"], tokenizer.vocab_size, key)
+    sums = tuple(part["tokens_sha256"] for part in found.manifest["splits"]["train"])
+    return Training(data, found.splits["train"], tokenizer.vocab_size, key, sums)
 
 
 def _recalled(folder: Path) -> tuple[Data, Path]:

@@ -1,6 +1,7 @@
 """One run on one short text, from inside: `gptjax inspect`."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,9 +59,8 @@ def _counted(found: counted.Counted, text: str) -> Inspection:
         "each prediction is of the token in its row, from those before it",
     )
     names = _Names(found.tokenizer, ())
-    bits = [None] * beginning + _bits(seen)[:-1]
-    places = np.arange(beginning, len(ids_T) + 1)
-    return Inspection(found.folder.name, names.all(ids_T), ids_T.tolist(), bits, seen, places, None, None, names, notes)
+    bits, places = [None] * beginning + _bits(seen)[:-1], np.arange(beginning, len(ids_T) + 1)
+    return _text(found.folder.name, names, ids_T, notes)._replace(bits=bits, lens=seen, places=places)
 
 
 def _vectors(found: trained.Trained, text: str) -> Inspection:
@@ -68,11 +68,7 @@ def _vectors(found: trained.Trained, text: str) -> Inspection:
     _require_few(len(ids_T))
     names = _Names(found.tokenizer, found.run.objective.specials())
     notes = ("a table of word vectors: there is no attention and no prediction to show, only neighbours",)
-    near = _neighbours(found, ids_T, names)
-    nothing: list[float | None] = [None] * len(ids_T)
-    return Inspection(
-        _title(found), names.all(ids_T), ids_T.tolist(), nothing, None, ids_T[:0], None, near, names, notes
-    )
+    return _text(_title(found), names, ids_T, notes)._replace(neighbours=_neighbours(found, ids_T, names))
 
 
 def _left_to_right(found: trained.Trained, params: Params, text: str) -> Inspection:
@@ -94,10 +90,13 @@ def _left_to_right(found: trained.Trained, params: Params, text: str) -> Inspect
     # The first token, with nothing before it, is charged ln V as everywhere; a beginning-of-text token is given.
     first = None if beginning else math.log2(model.vocab_size)
     names = _Names(found.tokenizer, found.run.objective.specials())
-    near = _neighbours(found, ids_T, names)
-    bits, places = [first, *_bits(seen)[:-1]], np.arange(1, T + 1)
-    shown, ids = names.all(ids_T), ids_T.tolist()
-    return Inspection(_title(found), shown, ids, bits, seen, places, weights_LNTS, near, names, tuple(notes))
+    return _text(_title(found), names, ids_T, notes)._replace(
+        bits=[first, *_bits(seen)[:-1]],
+        lens=seen,
+        places=np.arange(1, T + 1),
+        weights_LNTS=weights_LNTS,
+        neighbours=_neighbours(found, ids_T, names),
+    )
 
 
 def _two_sided(found: trained.Trained, params: Params, text: str) -> Inspection:
@@ -110,19 +109,35 @@ def _two_sided(found: trained.Trained, params: Params, text: str) -> Inspection:
     inside = found.run.model.inside(params, row_T[None])
     weights_LNTS = np.asarray(inside.weights_LBNTS[:, 0], np.float32)
     names = _Names(found.tokenizer, found.run.objective.specials())
-    near, shown, ids = _neighbours(found, ids_T, names), names.all(row_T), row_T.tolist()
-    bits: list[float | None] = [None] * len(row_T)
+    near = _neighbours(found, ids_T, names)
     if "mask" not in special:
         notes.append("the run has no token that hides others, so there are no predictions to show")
-        return Inspection(_title(found), shown, ids, bits, None, ids_T[:0], weights_LNTS, near, names, tuple(notes))
+        return _text(_title(found), names, row_T, notes)._replace(weights_LNTS=weights_LNTS, neighbours=near)
     places = len(before) + np.arange(len(ids_T))
     features_LTD = _hidden(found.run.model, params, row_T, places, special["mask"])
     seen = lens(_layers(len(weights_LNTS)), lambda a: found.model.head(params, features_LTD[a]), ids_T)
     notes.append(_reading(found.run.model))
     notes.append("each prediction is of the token in its row, which is hidden, from all the others")
-    for place, value in zip(places.tolist(), _bits(seen), strict=True):
-        bits[place] = value
-    return Inspection(_title(found), shown, ids, bits, seen, places, weights_LNTS, near, names, tuple(notes))
+    bits = [*[None] * len(before), *_bits(seen), *[None] * len(after)]
+    return _text(_title(found), names, row_T, notes)._replace(
+        bits=bits, lens=seen, places=places, weights_LNTS=weights_LNTS, neighbours=near
+    )
+
+
+def _text(title: str, names: "_Names", ids_T: np.ndarray, notes: Sequence[str]) -> Inspection:
+    """A text of which nothing is known yet but its tokens."""
+    return Inspection(
+        title=title,
+        pieces=names.all(ids_T),
+        ids=ids_T.tolist(),
+        bits=[None] * len(ids_T),
+        lens=None,
+        places=ids_T[:0],
+        weights_LNTS=None,
+        neighbours=None,
+        names=names,
+        notes=tuple(notes),
+    )
 
 
 def _hidden(config: ModelConfig, params: Params, row_T: np.ndarray, places: np.ndarray, mask: int) -> np.ndarray:

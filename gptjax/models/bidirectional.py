@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -15,7 +14,7 @@ from gptjax.attention.dropout import drop
 from gptjax.config import ConfigError
 from gptjax.models.block import Attention, Block
 from gptjax.models.embed import look_up
-from gptjax.models.layers import ACTIVATIONS, LayerNorm, Linear, Mlp, product, subkey
+from gptjax.models.layers import ACTIVATIONS, LayerNorm, Linear, Mlp, product, run, subkey
 from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through
 from gptjax.types import Array, Inside, Key, Params, Place
@@ -151,14 +150,14 @@ def _begin(
     # Of a table of two rows the gradient need be no scatter.
     first_D, second_D = embed["types"]
     x_BTD += first_D if types_BT is None else jnp.where(jnp.asarray(types_BT)[..., None] == 0, first_D, second_D)
-    x_BTD = _run(_norm(config), params["embed_norm"], x_BTD)
+    x_BTD = run(_norm(config), params["embed_norm"], x_BTD)
     x_BTD = drop(x_BTD, config.dropout, subkey(key, config.layers))
     visible = Visible(causal=False, segments_BT=segments_BT)
     block = _block(config, kernel)
 
     def layer(x_BTD: jax.Array, block_params_and_number: tuple[Params, Any]) -> tuple[jax.Array, None]:
         block_params, number = block_params_and_number
-        out = _run(block, block_params, x_BTD, positions_BT, visible, None, None, (x_BTD, x_BTD), subkey(key, number))
+        out = run(block, block_params, x_BTD, positions_BT, visible, None, None, (x_BTD, x_BTD), subkey(key, number))
         return out[0], None
 
     return x_BTD, layer
@@ -169,8 +168,8 @@ def head(config: Bert, vocab_size: int, params: Params, features: jax.Array, dty
 
     norm(gelu(features W + b)) times the token embedding, with a bias of its own.
     """
-    h = ACTIVATIONS["gelu"](_run(Linear(config.width, True, config.init_std), params["head"]["transform"], features))
-    h = _run(_norm(config), params["head"]["norm"], h)
+    h = ACTIVATIONS["gelu"](run(Linear(config.width, True, config.init_std), params["head"]["transform"], features))
+    h = run(_norm(config), params["head"]["norm"], h)
     kernel_DV = params["embed"]["tokens"].T.astype(h.dtype)
     logits = product(h.reshape(-1, config.width), kernel_DV, dtype) + params["head"]["bias"].astype(dtype)
     return unpadded(logits, vocab_size).reshape(*features.shape[:-1], -1)
@@ -185,7 +184,3 @@ def next_sentence(params: Params, features_BTD: jax.Array) -> jax.Array:
     first_BD = features_BTD[:, 0]
     pooled_BD = jnp.tanh(first_BD @ pooler["kernel"].astype(first_BD.dtype) + pooler["bias"].astype(first_BD.dtype))
     return (pooled_BD @ unit["kernel"].astype(first_BD.dtype) + unit["bias"].astype(first_BD.dtype)).astype(jnp.float32)
-
-
-def _run(module: nn.Module, params: Params, *args: Any) -> Any:
-    return module.apply({"params": params}, *args)

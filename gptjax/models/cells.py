@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from gptjax.attention.dropout import drop
+from gptjax.models.layers import Kernel
 
 Kind = Literal["tanh", "gru", "lstm"]
 State = tuple[jax.Array, ...]
@@ -66,7 +67,7 @@ def run(cell: Cell, x_TBGD: jax.Array, kernel_GDD: jax.Array, start: State, keep
 def _forward(
     cell: Cell, x_TBGD: jax.Array, kernel_GDD: jax.Array, start: State, keep_TB: jax.Array
 ) -> tuple[State, tuple[Any, ...]]:
-    joined_DM = _joined(kernel_GDD)
+    joined_DM = joined(kernel_GDD)
 
     def step(state: State, now: tuple[jax.Array, jax.Array]) -> tuple[State, tuple[State, jax.Array]]:
         x_BGD, keep_B = now
@@ -82,7 +83,7 @@ def _forward(
 
 def _backward(cell: Cell, saved: tuple[Any, ...], dstates: State) -> tuple[Any, ...]:
     x_TBGD, u_TBGD, kernel_GDD, start, states, keep_TB = saved
-    joined_MD = _joined(kernel_GDD).T
+    joined_MD = joined(kernel_GDD).T
 
     def former(first: jax.Array, states_TBD: jax.Array) -> jax.Array:
         shifted_TBD = jnp.concatenate([first[None], states_TBD[:-1]])
@@ -110,7 +111,7 @@ def _backward(cell: Cell, saved: tuple[Any, ...], dstates: State) -> tuple[Any, 
 run.defvjp(_forward, _backward)
 
 
-def _joined(kernel_GDD: jax.Array) -> jax.Array:
+def joined(kernel_GDD: jax.Array) -> jax.Array:
     """All gates' matrices side by side, [D, G * D]."""
     G, E, D = kernel_GDD.shape
     return kernel_GDD.swapaxes(0, 1).reshape(E, G * D)
@@ -133,10 +134,10 @@ class Recurrence(nn.Module):
         """The states after each step; a key drops entries of the recurrent matrices, the same ones at every step."""
         cell, (T, B, E), D = CELLS[self.kind], x_TBE.shape, self.width
         normal = nn.initializers.normal(E**-0.5)
-        kernel_GED = _Matrices((cell.gates, E, D), normal, name="input")().astype(x_TBE.dtype)
-        kernel_GDD = _Matrices((cell.gates, D, D), _orthogonal, name="recurrent")().astype(x_TBE.dtype)
+        kernel_GED = Kernel((cell.gates, E, D), normal, name="input")().astype(x_TBE.dtype)
+        kernel_GDD = Kernel((cell.gates, D, D), orthogonal, name="recurrent")().astype(x_TBE.dtype)
         bias_GD = self.param("bias", self._bias, (cell.gates, D), jnp.float32).astype(x_TBE.dtype)
-        flat = x_TBE.reshape(T * B, E) @ _joined(kernel_GED)
+        flat = x_TBE.reshape(T * B, E) @ joined(kernel_GED)
         x_TBGD = flat.reshape(T, B, cell.gates, D) + bias_GD
         return run(cell, x_TBGD, drop(kernel_GDD, self.weight_dropout, key), start, keep_TB)
 
@@ -145,18 +146,7 @@ class Recurrence(nn.Module):
         return zeros_GD.at[FORGET].set(self.forget_bias) if self.kind == "lstm" else zeros_GD
 
 
-class _Matrices(nn.Module):
-    """One matrix a gate, under the name that update rules know matrices by."""
-
-    shape: tuple[int, int, int]
-    initializer: Callable[..., jax.Array]
-
-    @nn.compact
-    def __call__(self) -> jax.Array:
-        return self.param("kernel", self.initializer, self.shape, jnp.float32)
-
-
-def _orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Every gate's matrix orthogonal by itself: at the start no direction of the state is forgotten or grows."""
+def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """[G, D, D], every gate's matrix orthogonal by itself: at first no direction of the state is forgotten or grows."""
     each = nn.initializers.orthogonal()
     return jax.vmap(lambda one: each(one, shape[1:], dtype))(jax.random.split(key, shape[0]))

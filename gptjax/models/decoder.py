@@ -17,7 +17,7 @@ from gptjax.models.block import Attention, Block
 from gptjax.models.cache import Cache, Remembered, written
 from gptjax.models.embed import look_up
 from gptjax.models.history import latest
-from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, product, rotary_angles, subkey
+from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, product, rotary_angles, run, subkey
 from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through, unstack
 from gptjax.types import Array, Inside, Key, Params, Place
@@ -153,7 +153,7 @@ def _begin(
     def layer(x_BTD: jax.Array, block_params_and_number: tuple[Params, Any]) -> tuple[jax.Array, None]:
         block_params, number = block_params_and_number
         key_here = subkey(key, number)
-        return _run(block, block_params, x_BTD, positions_BT, visible, angles, None, before, key_here)[0], None
+        return run(block, block_params, x_BTD, positions_BT, visible, angles, None, before, key_here)[0], None
 
     return x_BTD, layer
 
@@ -220,21 +220,17 @@ def extend(
     layers = []
     for block_params, memory in zip(unstack(params["blocks"], config.layers), cache.layers, strict=True):
         before, keep = memory[2:], partial(recall, memory)
-        x_BTD, new = _run(block, block_params, x_BTD, positions_BT, visible, angles, keep, before, None)
+        x_BTD, new = run(block, block_params, x_BTD, positions_BT, visible, angles, keep, before, None)
         kept = (latest(*pair, counts_B) for pair in zip(before, new[2:], strict=True))
         layers.append(Remembered(*(x_BSKH.swapaxes(1, 2) for x_BSKH in new[:2]), *kept))
     return _final(config, params, x_BTD), Cache(tuple(layers), cache.lengths_B + counts_B)
-
-
-def _run(module: nn.Module, params: Params, *args: Any) -> Any:
-    return module.apply({"params": params}, *args)
 
 
 def _embed(config: GPT, params: Params, inputs_BT: jax.Array, positions_BT: jax.Array) -> jax.Array:
     x_BTD = look_up(params["embed"]["tokens"], inputs_BT)
     if config.positions == "learned":
         x_BTD = x_BTD + look_up(params["embed"]["positions"], positions_BT)
-    return _run(_norm(config), params["embed_norm"], x_BTD) if config.embed_norm else x_BTD
+    return run(_norm(config), params["embed_norm"], x_BTD) if config.embed_norm else x_BTD
 
 
 def _angles(config: GPT, positions_BT: jax.Array) -> tuple[jax.Array, jax.Array] | None:
@@ -246,4 +242,4 @@ def _angles(config: GPT, positions_BT: jax.Array) -> tuple[jax.Array, jax.Array]
 def _final(config: GPT, params: Params, x_BTD: jax.Array) -> jax.Array:
     if config.norm_place == "post":
         return x_BTD
-    return _run(_norm(config), params["final_norm"], x_BTD)
+    return run(_norm(config), params["final_norm"], x_BTD)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from gptjax.attention.dropout import drop
 from gptjax.config import ModelConfig
 from gptjax.models import gru, readout, seq2seq
-from gptjax.models.layers import Linear, subkey
+from gptjax.models.layers import Kernel, Linear, subkey
 from gptjax.models.seq2seq import Translator
 from gptjax.types import Key, Params, Place
 
@@ -120,7 +120,7 @@ class Decoder(nn.Module):
         D = x_BTD.shape[-1]
         std, dtype = nn.initializers.normal(D**-0.5), x_BTD.dtype
         gates_BTG = Linear(3 * D, True, D**-0.5, name="x")(x_BTD)
-        context_DG = gru.Kernel((D, 3 * D), std, name="context")().astype(dtype)
+        context_DG = Kernel((D, 3 * D), std, name="context")().astype(dtype)
         kernel_DG, bias_D = gru.recurrence(self, D, dtype)
         look = None if memory.keys_BSD is None else self._look(memory)
         if look is None:
@@ -147,9 +147,9 @@ class Decoder(nn.Module):
         D = memory.states_BSD.shape[-1]
         std, dtype, keys_BSD = nn.initializers.normal(D**-0.5), memory.states_BSD.dtype, memory.keys_BSD
         assert keys_BSD is not None, "there is nothing to score"
-        query_DD = gru.Kernel((D, D), std, name="query")().astype(dtype)
+        query_DD = Kernel((D, D), std, name="query")().astype(dtype)
         additive = self.attention == "additive"
-        score_D = gru.Kernel((D, 1), std, name="score")()[:, 0].astype(dtype) if additive else None
+        score_D = Kernel((D, 1), std, name="score")()[:, 0].astype(dtype) if additive else None
 
         def look(hidden_BD: jax.Array) -> jax.Array:
             query_BD = hidden_BD @ query_DD

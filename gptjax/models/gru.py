@@ -7,19 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gptjax.models.layers import Initializer, Linear
-
-
-class Kernel(nn.Module):
-    """A matrix by itself, for products inside a scan, where Linen modules cannot be called."""
-
-    shape: tuple[int, int]
-    initializer: Initializer
-
-    @nn.compact
-    def __call__(self) -> jax.Array:
-        """The matrix [in, out], float32 where it is new."""
-        return self.param("kernel", self.initializer, self.shape, jnp.float32)
+from gptjax.models.cells import joined, orthogonal
+from gptjax.models.layers import Kernel, Linear
 
 
 def step(kernel_DG: jax.Array, bias_D: jax.Array, hidden_BD: jax.Array, gates_BG: jax.Array) -> jax.Array:
@@ -62,11 +51,9 @@ class GRU(nn.Module):
 
 def recurrence(module: nn.Module, width: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
     """(kernel_DG, bias_D) of a module's recurrent part, made in its scope; three orthogonal matrices at the start."""
-    orthogonal = nn.initializers.orthogonal()
 
-    def thrice(key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype) -> jax.Array:
-        square = (width, width)
-        return jnp.concatenate([orthogonal(part, square, dtype) for part in jax.random.split(key, 3)], axis=1)
+    def thrice(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+        return joined(orthogonal(key, (3, width, width), dtype))
 
     kernel_DG = Kernel((width, 3 * width), thrice, name="h")()
     bias_D = module.param("bias", nn.initializers.zeros, (width,), jnp.float32)

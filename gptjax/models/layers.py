@@ -37,6 +37,21 @@ class Linear(nn.Module):
         return out.reshape(*x.shape[:-1], self.features)
 
 
+class Kernel(nn.Module):
+    """A matrix by itself, or several alike, under the name by which update rules know matrices.
+
+    For products inside a scan, where Linen modules cannot be called, and for those of many gates at once.
+    """
+
+    shape: tuple[int, ...]
+    initializer: Initializer
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        """The matrix [..., in, out], float32 where it is new."""
+        return self.param("kernel", self.initializer, self.shape, jnp.float32)
+
+
 class LayerNorm(nn.Module):
     """(x - mean) / sqrt(variance + eps) * scale + bias over the last axis. (Ba et al., arXiv 1607.06450.)"""
 
@@ -153,6 +168,11 @@ def rotate(x_BTNH: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
     cos, sin = angles
     first, second = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x_BTNH.dtype)
+
+
+def run(module: nn.Module, params: Any, *args: Any, method: str | None = None) -> Any:
+    """What a module (or a method of it) makes of its arguments with these parameters."""
+    return module.apply({"params": params}, *args, method=method)
 
 
 def subkey(key: jax.Array | None, number: Any) -> jax.Array | None:

@@ -30,18 +30,20 @@ Smoothing = Literal["kneser_ney", "backoff", "add_k"]
 
 
 class Counts(NamedTuple):
-    """One order's n-grams, in ascending order of their keys; a context is an index into the C arrays.
+    """One order's n-grams, U of them in ascending order of their keys; a context is an index into the C arrays."""
 
-    `backoff_C` is the probability left to the order below: 1 where nothing ever followed the context (`totals_C` is 0).
-    `estimated` is False where the discounts are the fall-back described at `fit`, for a caller who prints such things.
-    """
-
-    keys_U: np.ndarray  # int64
-    counts_U: np.ndarray  # int64, at least 1: occurrences at the highest order, distinct tokens before it below
-    totals_C: np.ndarray  # float64, exact integers: sum of counts_U over the context
-    backoff_C: np.ndarray  # float64
-    discounts: tuple[float, float, float]  # subtracted from a count of 1, of 2, of 3 or more
+    keys_U: np.ndarray
+    """int64."""
+    counts_U: np.ndarray
+    """int64, at least 1: occurrences at the highest order, distinct tokens before it below."""
+    totals_C: np.ndarray
+    """float64, exact integers: sum of counts_U over the context."""
+    backoff_C: np.ndarray
+    """float64; the probability left to the order below: 1 where nothing ever followed the context (its total is 0)."""
+    discounts: tuple[float, float, float]
+    """Subtracted from a count of 1, of 2, of 3 or more."""
     estimated: bool
+    """False where the discounts are the fall-back described at `fit`, for a caller who prints such things."""
 
 
 class NGram(NamedTuple):

@@ -15,7 +15,7 @@ from gptjax.models import seq2seq
 from gptjax.models.block import Attention, Recall
 from gptjax.models.cache import written
 from gptjax.models.cross import CrossAttention, KeysValues, of_source
-from gptjax.models.layers import LayerNorm, Mlp, subkey
+from gptjax.models.layers import LayerNorm, Mlp, run, subkey
 from gptjax.types import Key, Params, Place
 
 if TYPE_CHECKING:
@@ -108,9 +108,9 @@ def encode(
         p, here = params["encoder"][str(number)], subkey(key, number)
         x_BSD = _self(config, parts, p, x_BSD, visible, None, here)[0]
         x_BSD = _mlp(config, parts, p, x_BSD, here)
-    x_BSD = _run(parts.norm, params["source_norm"], x_BSD)
+    x_BSD = run(parts.norm, params["source_norm"], x_BSD)
     layers = (
-        _run(parts.cross, params["decoder"][str(n)]["cross"], x_BSD, method="remember") for n in range(config.layers)
+        run(parts.cross, params["decoder"][str(n)]["cross"], x_BSD, method="remember") for n in range(config.layers)
     )
     return Memory(tuple(layers), alive_BS)
 
@@ -133,7 +133,7 @@ def attention(
     """weights_BTS of the last layer, the mean over its heads, with every input given."""
     x_BTD = _decode(config, parts, params, memory, inputs_BT, None)[1]
     cross, visible = params["decoder"][str(config.layers - 1)]["cross"], of_source(memory.alive_BS, inputs_BT.shape[1])
-    return _run(parts.cross, cross, x_BTD, memory.layers[-1], visible, method="weights")
+    return run(parts.cross, cross, x_BTD, memory.layers[-1], visible, method="weights")
 
 
 def start(config: TransformerTranslator, params: Params, memory: Memory, length: int) -> State:
@@ -185,12 +185,12 @@ def _decode(
     for number, seen in enumerate(memory.layers):
         p, here = params["decoder"][str(number)], subkey(key, number)
         x_BTD, pair = _self(config, parts, p, x_BTD, own, None if recalls is None else recalls[number], here)
-        looked_BTD = _run(parts.norm, p["cross_norm"], x_BTD)
-        found_BTD = _run(parts.cross, p["cross"], looked_BTD, seen, source, subkey(here, 2), method="look")
+        looked_BTD = run(parts.norm, p["cross_norm"], x_BTD)
+        found_BTD = run(parts.cross, p["cross"], looked_BTD, seen, source, subkey(here, 2), method="look")
         x_BTD += drop(found_BTD, config.dropout, subkey(here, 3))
         x_BTD = _mlp(config, parts, p, x_BTD, here)
         kept.append(pair)
-    return _run(parts.norm, params["final_norm"], x_BTD), looked_BTD, tuple(kept)
+    return run(parts.norm, params["final_norm"], x_BTD), looked_BTD, tuple(kept)
 
 
 def _self(
@@ -202,13 +202,13 @@ def _self(
     recall: Recall | None,
     key: Key | None,
 ) -> tuple[jax.Array, KeysValues]:
-    h_BTD = _run(parts.norm, p["attn_norm"], x_BTD)
-    out_BTD, pair = _run(parts.attn, p["attn"], h_BTD, visible, None, recall, subkey(key, 0))
+    h_BTD = run(parts.norm, p["attn_norm"], x_BTD)
+    out_BTD, pair = run(parts.attn, p["attn"], h_BTD, visible, None, recall, subkey(key, 0))
     return x_BTD + drop(out_BTD, config.dropout, subkey(key, 1)), pair
 
 
 def _mlp(config: TransformerTranslator, parts: Parts, p: Params, x_BTD: jax.Array, key: Key | None) -> jax.Array:
-    out_BTD = _run(parts.mlp, p["mlp"], _run(parts.norm, p["mlp_norm"], x_BTD))
+    out_BTD = run(parts.mlp, p["mlp"], run(parts.norm, p["mlp_norm"], x_BTD))
     return x_BTD + drop(out_BTD, config.dropout, subkey(key, 4))
 
 
@@ -222,7 +222,3 @@ def _embed(
     angles_BTH = positions_BT[..., None].astype(jnp.float32) * frequencies_H
     waves_BTD = jnp.concatenate([jnp.sin(angles_BTH), jnp.cos(angles_BTH)], axis=-1)
     return drop(x_BTD + waves_BTD.astype(x_BTD.dtype), config.dropout, key)
-
-
-def _run(module: nn.Module, params: Params, *args: Any, method: str | None = None) -> Any:
-    return module.apply({"params": params}, *args, method=method)

@@ -72,10 +72,10 @@ class Lora(ObjectiveConfig):
         rest = {name: tree for name, tree in params.items() if name != "adapter"}
         return {**rest, "model": _merge(params["model"], params["adapter"], self.alpha / self.rank)}
 
-    def told(self) -> str:
-        """What is adapted and how, in a few words."""
+    def adapted(self) -> str:
+        """What has adapters, and what is trained whole besides, in a few words."""
         besides = f"; whole: {', '.join(self.whole)}" if self.whole else ""
-        return f"rank {self.rank}, alpha {self.alpha:g}, of {', '.join(self.targets)}{besides}"
+        return ", ".join(self.targets) + besides
 
     def specials(self) -> tuple[str, ...]:
         """As the objective has them."""

@@ -74,8 +74,7 @@ class SFT(ObjectiveConfig):
                 "tokenizer.eos is off, and without an end-of-text token no answer ends; turn it on, and where the run "
                 "starts from another (--init) pretrain that one with tokenizer.eos on"
             )
-        read = partial(self.pieces, specials=tuple(tokenizer.specials), eos=tokenizer.eos_text)
-        found = examples.read(data, read)
+        found = examples.read(data, partial(self.pieces, tokenizer=tokenizer))
         notes: list[str] = []
         train = tuple(
             self._rows(corpus.source, conversations, tokenizer, context, notes)
@@ -93,14 +92,12 @@ class SFT(ObjectiveConfig):
         """Any row: all have `context` + 1 tokens, whatever examples share them."""
         return Widest(full_row(context, packed=True))
 
-    def pieces(
-        self, record: Record, origin: str, specials: tuple[str, ...] = (), eos: str | None = None
-    ) -> list[list[Piece]]:
+    def pieces(self, record: Record, origin: str, tokenizer: Any = None) -> list[list[Piece]]:
         """The examples in a record; raises `DataError` with `origin` where it is none of the known forms.
 
-        `specials` are what a template may write for tokens of their own, `eos` the one of them that ends a text.
+        A template may write the special tokens of `tokenizer`; without one all that it writes is text.
         """
-        write = partial(self._chat, origin, specials, eos)
+        write = partial(self._chat, origin, tokenizer)
         if "messages" in record:
             return [write(_messages(record, origin))]
         if "prompt" in record:
@@ -113,11 +110,10 @@ class SFT(ObjectiveConfig):
         instances = _objects(record, origin, "instances") if "instances" in record else [record]
         return [write(_instruction(record, instance, origin)) for instance in instances]
 
-    def _chat(
-        self, origin: str, specials: tuple[str, ...], eos: str | None, messages: list[tuple[str, str]]
-    ) -> list[Piece]:
+    def _chat(self, origin: str, tokenizer: Any, messages: list[tuple[str, str]]) -> list[Piece]:
         if self.template is not None:
-            return chat.pieces(self.template, messages, origin, specials, eos)
+            written = () if tokenizer is None else (tuple(tokenizer.specials), tokenizer.eos_text)
+            return chat.pieces(self.template, messages, origin, *written)
         pieces = []
         for role, content in messages:
             start = self.turn_start.replace("{role}", role)

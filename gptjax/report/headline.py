@@ -29,8 +29,8 @@ def headline(record: Record) -> dict[str, Figure]:
     if record.parameters is not None:
         found["parameters"] = Figure(f"{record.parameters:,}")
     if (adapters := record.adapters) is not None:
-        rank, _, rest = adapters.told.partition(", ")
-        found["adapters"] = Figure(rank, rest)
+        lora = adapters.lora
+        found["adapters"] = Figure(f"rank {lora.rank}", f"alpha {lora.alpha:g}, of {lora.adapted()}")
         found["trained parameters"] = Figure(f"{adapters.trained:,}", f"{adapters.frozen:,} frozen")
     return found
 

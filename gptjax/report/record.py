@@ -18,8 +18,7 @@ Row = dict[str, Any]
 class Adapters(NamedTuple):
     """What a run of low-rank adapters trained."""
 
-    told: str
-    """Rank, alpha and what is adapted, in words."""
+    lora: Lora
     trained: int
     """Scalars that were, heads included."""
     frozen: int
@@ -91,7 +90,7 @@ def _sizes(folder: Path) -> dict[str, Any]:
     adapters = None
     if isinstance(run.objective, Lora):
         with suppress(ConfigError):  # a target that names nothing in today's model
-            adapters = Adapters(run.objective.told(), *trained.scalars(run, tokenizer))
+            adapters = Adapters(run.objective, *trained.scalars(run, tokenizer))
     vocab_size, multiple = tokenizer.vocab_size + len(run.objective.specials()), run.tokenizer.pad_vocab_multiple
     return {"parameters": run.model.parameter_count(-(-vocab_size // multiple) * multiple), "adapters": adapters}
 

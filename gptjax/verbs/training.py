@@ -16,12 +16,14 @@ from gptjax.config import ConfigError
 from gptjax.counted import Counting
 from gptjax.plan import planned
 from gptjax.plan import table as estimates
+from gptjax.train import allocator
 from gptjax.verbs.options import Ablate, Count, Plan, Train
 from gptjax.verbs.shown import say
 
 
 def train(argv: Sequence[str]) -> None:
     """`gptjax train`."""
+    allocator.keep_freed_memory()  # before a target, or what it starts from, asks for devices
     named = arguments.first_target(argv)
     chosen = None if named is None else arguments.configuration(named)
     if isinstance(chosen, Counting):
@@ -50,6 +52,7 @@ def count(argv: Sequence[str], counting: Counting) -> None:
 
 def ablate(argv: Sequence[str]) -> None:
     """`gptjax ablate`."""
+    allocator.keep_freed_memory()  # before the experiment, or a budget of its, asks for devices
     asked = arguments.parse(Ablate, argv, "gptjax ablate")
     experiment = experiments.read(asked.experiment, asked.source)
     rows = experiments.chosen(experiment, asked.row)

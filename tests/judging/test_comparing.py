@@ -159,6 +159,7 @@ def binned(counts):
 def test_units_are_told_apart_by_their_frequency_in_the_training_text_where_it_is_known(place):
     read = knowing(place, "k1", Bytes(eos=False))
     knowing(place, "k2", Bytes(eos=False), seed=1)
+    (place / "other.txt").write_text(read.swapcase())
     knowing(place, "k3", Bytes(eos=False), file="other.txt")
     knowing(place, "k4", Characters(), text=TEXT)
     found = compared(place, "k1", "k2")
@@ -176,6 +177,13 @@ def test_units_are_told_apart_by_their_frequency_in_the_training_text_where_it_i
     assert parts(found, "training frequency") == binned([counts[word] for word in [*TEXT.split(), ""]])
     told = found.comparison.breakdowns[1].about
     assert told == "how often the same word occurs in the text that both runs were trained on"
+
+
+def test_a_copy_of_the_training_text_in_another_place_is_the_same_text(place):
+    read = knowing(place, "k5", Bytes(eos=False))
+    (place / "moved.txt").write_text(read)
+    knowing(place, "k6", Bytes(eos=False), file="moved.txt")
+    assert titles(compared(place, "k5", "k6")) == ["kind", "training frequency", "tokens read"]
 
 
 def test_a_model_that_reads_both_sides_is_refused(place, capfd):

@@ -58,7 +58,7 @@ def test_a_word_that_goes_on_in_the_next_part_of_a_document_is_one_and_documents
     words = [*own, "al", "a", "gam"]
     for size in (1, 3, 6, 100):
         monkeypatch.setattr(utf8, "PART_BYTES", size)
-        found = frequency.Training(data, (), 256, "").of_words(words)
+        found = frequency.Training(data, (), 256, "", ()).of_words(words)
         assert found.tolist() == [own[word] for word in words]
 
 
