@@ -141,10 +141,13 @@ class ObjectiveConfig(Config):
     def widest(self, data: "Data", tokenizer: Any, context: int) -> Widest:
         """The widest row that `sources` can find in any text, without reading one; of a tokenizer the size will do.
 
-        Raises `ConfigError` where only the text tells.
+        Where only the text tells, a row of a usual width, and a note that says so. Raises `ConfigError` where there is
+        none, as an objective has it that says nothing of its own.
         """
         name = type(self).__name__
-        raise ConfigError(f"objective {name}: how wide its rows are only its data tell, and plan reads none")
+        raise ConfigError(
+            f"objective {name}: only data tell how wide its rows are, and plan reads none; write its `widest`"
+        )
 
     def predictor(self, model: "Model") -> Callable[[Any, Any], Any] | None:
         """`predict(params, batch) -> scores_BC` of classes, choices or a number; None where the loss alone judges."""

@@ -115,7 +115,7 @@ class Mesh(Config):
     """How devices are laid out; never part of what a run is, so a run continues on another number of them."""
 
     data: int | None = None
-    """Devices along which rows are split; None takes all that fsdp and tensor leave."""
+    """Devices along which rows are split; None takes all that fsdp and tensor leave (see train.virtual)."""
     fsdp: int = 1
     """Devices along which rows, parameters and optimizer state are split."""
     tensor: int = 1

@@ -94,8 +94,6 @@ def _prepare(run: Run, folder: Path, cache: Path, mesh: jax.sharding.Mesh, say: 
     row, packed = jax.tree.leaves(batch)[0], getattr(batch, "segments", None) is not None
     for note in (*sources.notes, *run.model.notes(row.shape[-1], packed, run.precision, place)):
         say(note)
-    if place.platform == "cpu" and (why := allocator.keep_freed_memory()):
-        say(f"every update may take its memory from the system anew, which takes time: {why}")
     judged_by = judge.evaluator(run, model, objective, sources, tokenizer.bos_id, mesh)
     judged_by = exam.with_tasks(run, judged_by, model, tokenizer, mesh)
     exam.require_best(run, judged_by, objective.init)

@@ -120,8 +120,9 @@ class Model(NamedTuple):
     prepare: Callable[[Params], Params] = as_they_are
     """`prepare(params) -> params` laid out as `extend` and `head`, and only they, read them fastest: to be called once
     before a loop that reads token by token. The result may take as much memory again."""
-    place: Place = Place("cpu")
-    """Where it was built to run, if what learns it divides the rows among the devices itself (word vectors)."""
+    place: Place | None = None
+    """Where it was built to run, for an objective that divides the rows among the devices itself; None is one device.
+    Word vectors have it."""
 
 
 class Inside(NamedTuple):

@@ -6,10 +6,11 @@ Cost         small_cpu one minute, medium_cpu five, on two cores; the others two
 Peer         torch_gpt.py in this folder: eager, and torch.compile (needs a C++ compiler on a CPU, Triton on a GPU)
 Data         random tokens, Zipf-distributed as text is
 
-The losses of the first updates must agree before anything is timed. Rounds of several steps are interleaved, so that
-what else the machine does hits all alike; the table has medians and the ratio peer / gptjax. FLOPs are counted by both
-conventions (6 N + 12 L T D a token, and its causal half). On a CPU each form also trains in a process of its own: the
-most memory that it holds there beyond what its libraries do, compilation left out.
+The losses of the first updates must agree before anything is timed. Each form has a process of its own, as users run
+it, and rounds of several steps are interleaved, so that what else the machine does hits all alike; the table has
+medians and the ratio peer / gptjax. FLOPs are counted by both conventions (6 N + 12 L T D a token, and its causal
+half). On a CPU each form then shows in another process the most memory that it holds beyond what its libraries do,
+compilation left out.
 """
 
 import sys
@@ -19,7 +20,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
+import optax
 import torch
+from apart import Apart
 from command import one_case
 from interleaved import medians
 from memory import Work, peak_bytes
@@ -35,7 +38,7 @@ from gptjax.train.optim import AdamW
 from gptjax.train.schedules import Constant
 from gptjax.train.state import TrainState, init_state
 from gptjax.train.step import make_step
-from gptjax.types import Batch
+from gptjax.types import Batch, Objective
 
 
 class Case(NamedTuple):
@@ -62,6 +65,7 @@ CASES = {
     "gpt2_1558m": Case(_gpt2(48, 1600, 25, 1024, True), 50257, 50304, 8, "bfloat16", 5),
 }
 LEARNING_RATE, WEIGHT_DECAY, BETAS = 3e-4, 0.1, (0.9, 0.95)
+FORMS = ("gptjax", "torch eager", "torch.compile")
 PARITY_STEPS = 3
 PARITY = {"float32": 1e-4, "bfloat16": 2e-2}
 """Largest difference of the first losses, nats."""
@@ -79,8 +83,8 @@ def batch(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return tokens_BU[:, :-1], tokens_BU[:, 1:]
 
 
-def ours(case: Case) -> tuple[Trainer, Any]:
-    """gptjax's own step as `gptjax train` compiles it, and a copy of the parameters that it starts from."""
+def parts(case: Case) -> tuple[Run, Objective, optax.GradientTransformation, TrainState]:
+    """gptjax's run of a case, its objective and optimizer, and the state that every form starts from."""
     adamw = AdamW(learning_rate=LEARNING_RATE, beta1=BETAS[0], beta2=BETAS[1], weight_decay=WEIGHT_DECAY)
     run = Run(
         model=case.model, tokenizer=Bytes(), objective=Causal(), optimizer=adamw, schedule=Constant(),
@@ -88,8 +92,13 @@ def ours(case: Case) -> tuple[Trainer, Any]:
     )  # fmt: skip
     objective = next_token(case.model.build(case.vocab_size, case.padded))
     optimizer = run.optimizer.build(run.schedule.build(run.steps))
-    state: TrainState = jax.jit(lambda key: init_state(run, objective, optimizer, key))(jax.random.key(0))
-    params = jax.device_get(state.params["model"])
+    return run, objective, optimizer, jax.jit(lambda key: init_state(run, objective, optimizer, key))(jax.random.key(0))
+
+
+def ours(name: str) -> Trainer:
+    """gptjax's own step as `gptjax train` compiles it."""
+    case = CASES[name]
+    run, objective, optimizer, state = parts(case)
     inputs_BT, targets_BT = batch(case)
     rows = jax.device_put(Batch(inputs_BT, targets_BT, np.ones(inputs_BT.shape, np.float32), None, None))
     update = jax.jit(make_step(run, objective.loss, optimizer), donate_argnums=0).lower(state, rows).compile()
@@ -100,7 +109,7 @@ def ours(case: Case) -> tuple[Trainer, Any]:
             held[0], metrics = update(held[0], rows)
         return float(metrics["loss_nats"])
 
-    return train, params
+    return train
 
 
 def theirs(case: Case, params: Any, compiled: bool) -> Trainer:
@@ -141,11 +150,21 @@ def begun() -> None:
     jax.devices()
 
 
+def timed(name: str, who: str) -> Trainer:
+    """A form in the process that it has to itself, from the same parameters as the others."""
+    if who == "gptjax":
+        begun()
+        return ours(name)
+    jax.config.update("jax_platforms", "cpu")  # only draws parameters here
+    params = jax.device_get(parts(CASES[name])[3].params["model"])
+    return theirs(CASES[name], params, compiled=who == "torch.compile")
+
+
 def alone(name: str, who: str) -> Work:
     """Two updates of one form, for a process that holds no other."""
-    case = CASES[name]
     if who == "gptjax":
-        return partial(ours(case)[0], 2)
+        return partial(ours(name), 2)
+    case = CASES[name]
     shapes = jax.eval_shape(case.model.build(case.vocab_size, case.padded).init, jax.random.key(0))
     params = jax.tree.map(lambda x: np.full(x.shape, 0.02, np.float32), shapes)
     return partial(theirs(case, params, compiled=who == "torch.compile"), 2)
@@ -154,10 +173,7 @@ def alone(name: str, who: str) -> Work:
 def measure(name: str, rounds: int) -> dict[str, Any]:
     """Check parity, then time; one object of results."""
     case = CASES[name]
-    train, params = ours(case)
-    trainers: dict[str, Trainer] = {"gptjax": train}
-    trainers["torch eager"] = theirs(case, params, False)
-    trainers["torch.compile"] = theirs(case, params, True)
+    trainers = {who: Apart(partial(timed, name, who)) for who in FORMS}
     losses = {who: [trainer(1) for _ in range(PARITY_STEPS)] for who, trainer in trainers.items()}
     gaps = {who: float(np.max(np.abs(np.subtract(found, losses["gptjax"])))) for who, found in losses.items()}
     if (worst := max(gaps.values())) > PARITY[case.precision]:
@@ -166,6 +182,8 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         )
     rounds_of = {who: partial(trainer, case.steps) for who, trainer in trainers.items()}
     seconds = {who: value / case.steps for who, value in medians(rounds_of, rounds).items()}
+    for trainer in trainers.values():
+        trainer.end()
     tokens = case.rows * case.model.context
     whole, causal = case.model.flops_per_token(case.padded, case.model.context)
     on_cpu = jax.devices()[0].platform == "cpu"

@@ -44,7 +44,7 @@ class Vectors(ModelConfig):
             extend=_no_next_token,
             context=self.context,
             vocab_size=vocab_size,
-            place=place or Place("cpu"),
+            place=place,
         )
 
     def parameter_count(self, vocab_size: int) -> int:

@@ -20,7 +20,7 @@ BLOCK_ROWS = 64
 """Rows of a batch in a block: with word2vec's 32 words of 100 numbers a row some 3 MB."""
 LANES = 2
 """Parts of a batch that are added to tables of their own, so that two cores can work at once: always as many, for the
-order of additions must not depend on the machine."""
+order of additions must not depend on a machine's cores. More devices have one each."""
 
 Tables = tuple[jax.Array, ...]
 """Each [V, D]."""
@@ -36,12 +36,13 @@ function of what is looked up."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def summed(nats: Nats, place: Place, tables: Tables, ids: Ids, rest: Any) -> tuple[jax.Array, jax.Array]:
+def summed(nats: Nats, place: Place | None, tables: Tables, ids: Ids, rest: Any) -> tuple[jax.Array, jax.Array]:
     """(sum, count) of `nats` over a batch: looked-up rows, and `rest`, any pytree with a leading B beside them.
 
     On a CPU the batch is read by blocks, elsewhere whole, for many small products would leave the device idle. The
     gradient, of the sum and with respect to the tables, is added up in float32 and computed with the sum. Each device
-    of `place` adds up the rows it has by itself, and what all have found is added up once.
+    of `place` takes its part of the rows, and what all have found is added up once; for that each has both tables and
+    their gradient whole, however they are kept.
     """
 
     def block(tables: Tables, total: Any, part: Any) -> tuple[Any, None]:
@@ -51,7 +52,7 @@ def summed(nats: Nats, place: Place, tables: Tables, ids: Ids, rest: Any) -> tup
 
 
 def _forward(
-    nats: Nats, place: Place, tables: Tables, ids: Ids, rest: Any
+    nats: Nats, place: Place | None, tables: Tables, ids: Ids, rest: Any
 ) -> tuple[tuple[jax.Array, jax.Array], Tables]:
     def block(tables: Tables, carried: Any, part: Any) -> tuple[Any, None]:
         (total, gradient), (ids, rest) = carried, part
@@ -70,7 +71,7 @@ def _forward(
 
 
 def _backward(
-    nats: Nats, place: Place, gradient: Tables, dtotal: tuple[jax.Array, jax.Array]
+    nats: Nats, place: Place | None, gradient: Tables, dtotal: tuple[jax.Array, jax.Array]
 ) -> tuple[Tables, None, None]:
     return tuple(dtotal[0].astype(slope.dtype) * slope for slope in gradient), None, None
 
@@ -86,22 +87,28 @@ def _in_float32(total: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Arra
     return total[0].astype(jnp.float32), total[1].astype(jnp.float32)
 
 
-def _over_devices(block: Block, place: Place, tables: Tables, begin: Any, batch: Any) -> Any:
+def _over_devices(block: Block, place: Place | None, tables: Tables, begin: Any, batch: Any) -> Any:
     """What `block` has added to `begin`, which are zeros: every device its part of the rows, then all of them together.
 
     Left to itself, the compiler would bring the devices together after every block.
     """
-    batch, mesh = jax.tree.map(jnp.asarray, batch), place.mesh
-    if mesh is None or mesh.size == 1 or len(jax.tree.leaves(batch)[0]) % mesh.size != 0:
+    batch = jax.tree.map(jnp.asarray, batch)
+    if place is None or place.mesh is None or place.mesh.size == 1:
         return _over_blocks(partial(block, tables), LANES, begin, batch)
-    # Along tensor too: there every device has the same rows, and takes only its part of them.
-    everywhere, lanes = (*place.rows, *place.heads), max(1, LANES // mesh.size)
+    # Along all axes: where devices have the same rows, each takes only its part of them.
+    mesh, everywhere, lanes = place.mesh, place.mesh.axis_names, max(1, LANES // place.mesh.size)
+    batch = jax.tree.map(lambda leaf: _padded(leaf, mesh.size), batch)
 
     def share(tables: Tables, batch: Any) -> Any:
         return jax.lax.psum(_over_blocks(partial(block, tables), lanes, begin, batch), everywhere)
 
     specs = PartitionSpec(), PartitionSpec(everywhere)
     return jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)(tables, batch)
+
+
+def _padded(leaf: jax.Array, multiple: int) -> jax.Array:
+    """With rows of zeros behind it, which count nothing, to a multiple of so many."""
+    return jnp.pad(leaf, [(0, -len(leaf) % multiple), *[(0, 0)] * (leaf.ndim - 1)])
 
 
 def _over_blocks(block: Callable[[Any, Any], tuple[Any, None]], lanes: int, begin: Any, batch: Any) -> Any:
@@ -112,8 +119,7 @@ def _over_blocks(block: Callable[[Any, Any], tuple[Any, None]], lanes: int, begi
         count = -(-len(jax.tree.leaves(batch)[0]) // (lanes * BLOCK_ROWS))
 
         def parted(leaf: jax.Array) -> jax.Array:
-            padded = jnp.pad(leaf, [(0, -len(leaf) % (lanes * count)), *[(0, 0)] * (leaf.ndim - 1)])
-            return jnp.moveaxis(padded.reshape(lanes, -1, count, *leaf.shape[1:]), 1, 2)
+            return jnp.moveaxis(_padded(leaf, lanes * count).reshape(lanes, -1, count, *leaf.shape[1:]), 1, 2)
 
         parts = jax.tree.map(parted, batch)
 

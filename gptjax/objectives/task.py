@@ -115,7 +115,7 @@ class Task(ObjectiveConfig):
         # Texts, and a special before, between and after them.
         room = (context - 1) // self.TEXTS - 1
         limit = context // 2 - 2 if self.segment_tokens is None else min(room, self.segment_tokens)
-        self.require(limit > 0, f"context={context} leaves no room for a text; a task needs 6 tokens at least")
+        self.require(limit > 0, f"context={context} leaves no room for a text beside a task's special tokens; raise it")
         return limit
 
     def widest(self, data: Data, tokenizer: Any, context: int) -> Widest:
@@ -124,7 +124,7 @@ class Task(ObjectiveConfig):
         ways = self.ways([np.zeros(limit, np.int32)] * self.texts_of_example(), task_text.specials(tokenizer))
         shape = len(ways), task_text.padded_width([ways], context)
         rows = task_text.row_source([ways], np.zeros(1, self.question().dtype), *shape)
-        note = f"rows of {' x '.join(map(str, shape))} tokens: every text as long as segment_tokens lets it be, {limit}"
+        note = f"rows of {' x '.join(map(str, shape))} tokens: every text as long as texts are cut to, {limit}"
         return Widest(rows.take(np.arange(1), 0), (f"{note}; the data's may be shorter",))
 
     def texts_of_example(self) -> int:

@@ -129,7 +129,7 @@ class Word2Vec(ObjectiveConfig):
         return Widest(nearby.rows(text, how).take(np.arange(1), 0))
 
 
-def around_loss(place: Place, tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Array, jax.Array]:
+def around_loss(place: Place | None, tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Array, jax.Array]:
     """Skip-gram: (sum over all pairs, number of pairs); `tables` are the vectors and the contexts, both [V, D]."""
     beside_BC = jnp.concatenate([batch.around, batch.noise], axis=1)
     rest = (batch.sentences, batch.reach)
@@ -147,7 +147,7 @@ def _around_nats(negatives: float, looked: Looked, rest: tuple[jax.Array, jax.Ar
     return jnp.sum(weights_BTC * softplus(products.scores(x_BTD, y_BCD) * sign_C)), jnp.sum(count_BT)
 
 
-def centre_loss(place: Place, tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Array, jax.Array]:
+def centre_loss(place: Place | None, tables: Tables, batch: Nearby, negatives: float) -> tuple[jax.Array, jax.Array]:
     """CBOW: (sum over all centres that have a word around them, number of these centres); `tables` as above."""
     ids = ((batch.around,), (batch.centres, batch.noise))
     return blocks.summed(partial(_centre_nats, negatives), place, tables, ids, (batch.sentences, batch.reach))

@@ -135,6 +135,8 @@ def _spec(
         spec.append(name if ways > 1 and size % ways == 0 else None)
         if size % ways != 0:
             notes.append(f"{path} {shape} is not split over {name}: {size} is not divisible by {ways}")
+    if axes and not any(spec) and not notes and mesh.shape["tensor"] > 1:
+        notes.append(f"{path} {shape} is copied to every device: its rule does not split it over tensor")
     return PartitionSpec(*spec), tuple(notes)
 
 

@@ -12,11 +12,11 @@ from gptjax import arguments, counted, launch
 from gptjax.ablate import experiment as experiments
 from gptjax.ablate import runner
 from gptjax.ablate import table as rows_table
-from gptjax.config import ConfigError
+from gptjax.config import ConfigError, Run
 from gptjax.counted import Counting
 from gptjax.plan import planned
 from gptjax.plan import table as estimates
-from gptjax.train import allocator
+from gptjax.train import allocator, virtual
 from gptjax.verbs.options import Ablate, Count, Plan, Train
 from gptjax.verbs.shown import say
 
@@ -56,6 +56,7 @@ def ablate(argv: Sequence[str]) -> None:
     asked = arguments.parse(Ablate, argv, "gptjax ablate")
     experiment = experiments.read(asked.experiment, asked.source)
     rows = experiments.chosen(experiment, asked.row)
+    virtual.split(row for row in experiment.rows.values() if isinstance(row, Run))
     found = runner.run(experiment, asked.seeds, asked.out, asked.cache, rows, asked.seed, say)
     if asked.json:
         print(json.dumps(found))

@@ -64,8 +64,8 @@ CASES = {
     "word2vec": (Word2Vec(window=2, shared=3), TEXT, {}),
 }
 NARROWER = {
-    "classification": "rows of 1 x 16 tokens: every text as long as segment_tokens lets it be, 8; the data",
-    "all_of_the_context": "rows of 1 x 21 tokens: every text as long as segment_tokens lets it be, 19",
+    "classification": "rows of 1 x 16 tokens: every text as long as texts are cut to, 8; the data",
+    "all_of_the_context": "rows of 1 x 21 tokens: every text as long as texts are cut to, 19",
     "choices_of_a_list": "rows of 8 x 21 tokens",
     "choices_of_columns": "rows of 3 x 21 tokens",
     "adapters": "rows of 2 x 21 tokens",
@@ -115,5 +115,5 @@ def test_what_training_refuses_is_refused_alike():
         Classification().widest(Data(), SIZE, 5)
     with pytest.raises(ConfigError, match="context=4 leaves no room for text"):
         Masked().widest(Data(), SIZE, 4)
-    with pytest.raises(ConfigError, match=r"^objective Mute: how wide its rows are only its data tell"):
+    with pytest.raises(ConfigError, match=r"^objective Mute: only data tell how wide its rows are"):
         Mute().widest(Data(), SIZE, CONTEXT)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from gptjax.config import Corpus, Data, Evaluation, Run
 from gptjax.data.tokenizers import Bytes
@@ -33,8 +34,8 @@ def main():
     for name, (model, objective) in learnt.items():
         said = []
         run = Run(
-            model=model, tokenizer=Bytes(pad_vocab_multiple=2), objective=objective, optimizer=SGD(),
-            schedule=Constant(), data=data, steps=2, batch_rows=4, evaluation=Evaluation(every_steps=2, rows=8),
+            model=model, tokenizer=Bytes(pad_vocab_multiple=2), objective=objective, optimizer=SGD(learning_rate=1.0),
+            schedule=Constant(), data=data, steps=2, batch_rows=5, evaluation=Evaluation(every_steps=2, rows=7),
         )  # fmt: skip
         state = launch(run, home / name, home / "cache", said.append)
         leaf = state.params["model"]["embed"]["tokens"]
@@ -43,6 +44,8 @@ def main():
             "devices": len(leaf.sharding.device_set),
             "rows_of_a_device": leaf.sharding.shard_shape(leaf.shape)[0] / len(leaf),
             "losses": [row["loss_nats"] for row in losses if "loss_nats" in row],
+            "grad_norms": [row["grad_norm"] for row in losses if "grad_norm" in row],
+            "moved": float(np.square(state.params.get("contexts", leaf)).sum()),  # contexts begin at 0
             "told": [line for line in said if "devices" in line],
         }
     print(json.dumps(found))

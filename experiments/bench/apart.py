@@ -1,0 +1,54 @@
+"""Forms of one thing, each in a process of its own: what one asks of its allocator and threads, no other one meets."""
+
+import multiprocessing
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+Form = Callable[[int], Any]
+
+
+class Apart:
+    """`prepare()` called in a new process; calls with a number reach the form that it gave, and return what that gives.
+
+    `prepare` is pickled: a function of a module, or a `functools.partial` of one. The process ends with this one.
+    """
+
+    def __init__(self, prepare: Callable[[], Form]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._here, there = context.Pipe()
+        self._process = context.Process(target=_serve, args=(prepare, there), daemon=True)
+        self._process.start()
+        there.close()
+        self._answer()
+
+    def __call__(self, number: int) -> Any:
+        self._here.send(number)
+        return self._answer()
+
+    def end(self) -> None:
+        """End the process, and give back what it holds."""
+        self._process.terminate()
+        self._process.join()
+
+    def _answer(self) -> Any:
+        try:
+            failed, answer = self._here.recv()
+        except EOFError:
+            raise RuntimeError("a process that was to be measured ended; its error is above") from None
+        if failed:
+            raise RuntimeError(answer)
+        return answer
+
+
+def _serve(prepare: Callable[[], Form], there: Connection) -> None:
+    try:
+        form = prepare()
+        there.send((False, None))
+        while True:
+            there.send((False, form(there.recv())))
+    except EOFError:
+        pass
+    except Exception:
+        there.send((True, traceback.format_exc()))
