@@ -3,9 +3,9 @@
 Command      python experiments/bench/word_vectors.py --wikitext wikitext-2 --wordsim wordsim [--rounds 3] [--json OUT]
 Needs        pip install gensim (a peer to measure by, no part of the project)
 Cost         80 seconds of CPU time a round
-Expected     --rounds 1 on two free cores: skip-gram 1.99 x gensim's words a second (CPU seconds 17.7 beside 38.8),
-             WordSim-353 0.493 beside 0.373, SimLex-999 0.193 beside 0.198. CBOW: 0.80 x (11.8 beside 9.0), WordSim-353
-             0.408 beside 0.258, SimLex-999 0.126 beside 0.154
+Expected     --rounds 1 on two free cores: skip-gram 1.57 x gensim's words a second (CPU seconds 23.2 beside 34.7),
+             WordSim-353 0.493 beside 0.369, SimLex-999 0.193 beside 0.197. CBOW: 1.30 x (11.6 beside 11.8), WordSim-353
+             0.408 beside 0.263, SimLex-999 0.126 beside 0.158
 
 Words a second count the text's known words times the epochs, whatever a program thins out of them. `train` is the time
 of the updates alone (gensim: `train`; here all updates, the first as the mean of the others), `whole` adds vocabulary,
