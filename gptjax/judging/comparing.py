@@ -55,6 +55,7 @@ def compare(folders: tuple[Path, Path], data: str, stride: int | None, seed: int
     names = _names(folders)
     documents = _documents(data)
     same = a.tokenizer.hash == b.tokenizer.hash
+    windows = _unlike_windows((a, b), names)
     laid = _by_token(a, b) if same else _by_word((a, b), names, [text for _, text in documents])
     labels: dict[str, Labels] = {"kind": differences.by_kind(laid.units)}
     of_type, unknown = _frequencies((a, b), folders, names, laid, cache, say)
@@ -67,13 +68,24 @@ def compare(folders: tuple[Path, Path], data: str, stride: int | None, seed: int
         Reader(name, read.pieces(), read.bits(), unit_N, read.summary)
         for name, read, unit_N in zip(names, (a, b), laid.unit_2N, strict=True)
     )
-    return Compared((readers[0], readers[1]), differences.compare(laid.units, labels, seed), laid.notes + unknown)
+    return Compared(
+        (readers[0], readers[1]), differences.compare(laid.units, labels, seed), laid.notes + windows + unknown
+    )
 
 
 def _names(folders: tuple[Path, Path]) -> tuple[str, str]:
     """The folders' own names, or their whole paths where those are the same."""
     a, b = (folder.resolve() for folder in folders)
     return (a.name, b.name) if a.name != b.name else (str(folders[0]), str(folders[1]))
+
+
+def _unlike_windows(reads: tuple[Read, Read], names: tuple[str, str]) -> tuple[str, ...]:
+    """A note where one run's windows leave more of its context before a token than the other's do."""
+    how = [(read.summary["stride"], read.summary["context"]) for read in reads if "stride" in read.summary]
+    if len(how) < 2 or len({stride / context for stride, context in how}) == 1:
+        return ()
+    said = " and ".join(f"{name}'s {stride} of {context}" for name, (stride, context) in zip(names, how, strict=True))
+    return (f"windows start {said} tokens apart, as in training: part of the difference is theirs; --stride sets both",)
 
 
 def _documents(data: str) -> list[tuple[str, str]]:

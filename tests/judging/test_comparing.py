@@ -85,7 +85,10 @@ def test_runs_with_other_windows_are_told_apart_by_what_each_had_read(place):
     found = compared(place, "a", "r", stride=16)
     assert titles(found)[2:] == ["tokens read"]
     write(place / "s", TINY, seed=2, evaluation=Evaluation(rows=8, stride=4))
-    assert titles(compared(place, "a", "s"))[2:] == ["tokens read by a", "tokens read by s"]
+    other = compared(place, "a", "s")
+    assert titles(other)[2:] == ["tokens read by a", "tokens read by s"]
+    assert "windows start a's 16 of 16 and s's 4 of 16 tokens apart" in " ".join(other.notes)
+    assert not any("windows start" in note for note in compared(place, "a", "s", stride=4).notes)
 
 
 def test_two_tokenizers_are_compared_word_by_word_and_nothing_is_lost(place):
