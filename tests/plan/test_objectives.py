@@ -90,7 +90,7 @@ def test_a_plan_says_how_wide_its_rows_are_and_counts_every_way_of_an_example(ca
     assert run_verb(["plan", f"{FINETUNE}:multiple_choice", *words]) == 0
     (found,) = json.loads(capfd.readouterr().out)["plans"]
     assert found["tokens"] == 2 * 8 * 32  # rows, choices, tokens
-    assert found["notes"][0].startswith("rows of 8 x 32 tokens: every text as long as segment_tokens lets it be, 14")
+    assert found["notes"][0].startswith("rows of 8 x 32 tokens: every text as long as texts are cut to, 14")
     assert found["notes"][1].startswith("8 choices, one for each label of objective.answers")
     model = GPT(layers=1, width=16, heads=2, mlp_width=32, context=32)
     assert found["parameters"] == model.parameter_count(300 + 3) + 16 + 1  # three marks, and a head
