@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from gptjax import trained
-from gptjax.config import Mesh, Run
+from gptjax.config import Run
 from gptjax.data.tokenizer import Tokenizer
 from gptjax.plan.devices import overheard
-from gptjax.train import sharding
+from gptjax.train import sharding, virtual
 from gptjax.train.state import TrainState, init_state, loss_of
 from gptjax.train.step import make_step
 
@@ -73,7 +73,7 @@ def update(run: Run, tokenizer: Tokenizer, devices: Sequence[Any], quick: bool =
     batch = batch_of(objective.batch(widest.rows), run.batch_rows, sharding.batch_sharding(mesh))
     # The tokens are the first leaf of every kind of batch, as training counts them: [B, T], or [B, W, T] for a task.
     shape, packed = jax.tree.leaves(batch)[0].shape, getattr(batch, "segments", None) is not None
-    if run.objective.PARALLEL_ON_CPU and place.platform == "cpu" and run.mesh == Mesh():
+    if place.platform == "cpu" and virtual.wanted(run):
         notes = (*notes, "training itself makes two devices of a CPU for this objective")
     notes = (*widest.notes, *run.model.notes(shape[-1], packed, run.precision, place), *notes)
     step = make_step(run, loss_of(run, objective), optimizer, sharding.layout(mesh))

@@ -25,11 +25,11 @@ def layout(run: Run, say: Callable[[str], None]) -> tuple[Mesh, Sequence[jax.Dev
     devices = jax.devices()
     if devices[0].platform != "cpu" or _split is None:
         return run.mesh, devices
-    if _wants(run) and _split == "too late":
+    if wanted(run) and _split == "too late":
         say("devices were asked for before the run began, so the CPU stays one, and updates take longer than they need")
     if _split != "done":
         return run.mesh, devices
-    if not _wants(run):
+    if not wanted(run):
         return run.mesh, devices[:1]
     say(f"the CPU is {DEVICES} devices, which keeps two cores busy; with one core, --mesh.data 1 is faster")
     # Along tensor, so that each device keeps half of the tables.
@@ -43,7 +43,7 @@ def split(runs: Iterable[Run]) -> None:
     XLA_FLAGS), nor in a job of several processes. What was done holds for the whole process.
     """
     global _split
-    if _split is not None or jax.distributed.is_initialized() or not any(map(_wants, runs)):
+    if _split is not None or jax.distributed.is_initialized() or not any(map(wanted, runs)):
         return
     _split = "done"
     if jax.config.values["jax_num_cpu_devices"] > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
@@ -55,5 +55,6 @@ def split(runs: Iterable[Run]) -> None:
         _split = "too late"
 
 
-def _wants(run: Run) -> bool:
+def wanted(run: Run) -> bool:
+    """Whether a run is to have two devices of a CPU: its objective asks for them, and it names no mesh."""
     return run.objective.PARALLEL_ON_CPU and run.mesh == Mesh()
