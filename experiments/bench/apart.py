@@ -28,8 +28,8 @@ class Apart:
         return self._answer()
 
     def end(self) -> None:
-        """End the process, and give back what it holds."""
-        self._process.terminate()
+        """Let the process end, which gives back what it holds."""
+        self._here.close()
         self._process.join()
 
     def _answer(self) -> Any:

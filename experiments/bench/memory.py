@@ -2,12 +2,13 @@
 
 import ctypes
 import gc
-import multiprocessing
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
+from apart import Apart
 
 Work = Callable[[], object]
 
@@ -18,19 +19,13 @@ def peak_bytes(prepare: Callable[[], Work], first: Callable[[], object] = jax.de
     What preparing took and gave back (compilation) does not count, nor what `first` leaves, which comes before it: the
     libraries' own. Both are pickled: functions of a module, or a `functools.partial` of one.
     """
-    context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    process = context.Process(target=_measured, args=(prepare, first, queue))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise RuntimeError(f"a measured process ended with exit code {process.exitcode}; its error is above")
-    return int(queue.get())
+    process = Apart(partial(_measured, prepare, first))
+    found = process(2)
+    process.end()
+    return int(found)
 
 
-def _measured(
-    prepare: Callable[[], Work], first: Callable[[], object], queue: "multiprocessing.SimpleQueue[int]"
-) -> None:
+def _measured(prepare: Callable[[], Work], first: Callable[[], object]) -> Callable[[int], int]:
     first()
     before = _status("VmRSS")
     work = prepare()
@@ -38,9 +33,13 @@ def _measured(
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what compilation held is the system's again
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    for _ in range(2):
-        work()
-    queue.put(_status("VmHWM") - before)
+
+    def most(times: int) -> int:
+        for _ in range(times):
+            work()
+        return _status("VmHWM") - before
+
+    return most
 
 
 def _status(name: str) -> int:
