@@ -14,7 +14,8 @@ from gptjax.attention.dropout import drop
 from gptjax.config import ConfigError
 from gptjax.models.block import Attention, Block
 from gptjax.models.embed import look_up
-from gptjax.models.layers import ACTIVATIONS, LayerNorm, Linear, Mlp, product, run, subkey
+from gptjax.models.layers import ACTIVATIONS, LayerNorm, Linear, Mlp, run, subkey
+from gptjax.models.products import product
 from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through
 from gptjax.types import Array, Inside, Key, Params, Place

@@ -17,7 +17,8 @@ from gptjax.models.block import Attention, Block
 from gptjax.models.cache import Cache, Remembered, written
 from gptjax.models.embed import look_up
 from gptjax.models.history import latest
-from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, product, rotary_angles, run, subkey
+from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, rotary_angles, run, subkey
+from gptjax.models.products import product
 from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through, unstack
 from gptjax.types import Array, Inside, Key, Params, Place

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gptjax.models.norm import layer_norm
+from gptjax.models.products import product
 
 Initializer = Callable[..., jax.Array]
 
@@ -31,7 +32,7 @@ class Linear(nn.Module):
         """[..., in] -> [..., features], in the dtype of x."""
         std = nn.initializers.normal(self.init_std)
         kernel = self.param("kernel", std, (x.shape[-1], self.features), jnp.float32)
-        out = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+        out = product(x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype), x.dtype)
         if self.bias:
             out += self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
         return out.reshape(*x.shape[:-1], self.features)
@@ -178,30 +179,3 @@ def run(module: nn.Module, params: Any, *args: Any, method: str | None = None) -
 def subkey(key: jax.Array | None, number: Any) -> jax.Array | None:
     """A key of its own for each place that draws; None stays None."""
     return None if key is None else jax.random.fold_in(key, number)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def product(x_MD: jax.Array, kernel_DV: jax.Array, dtype: Any) -> jax.Array:
-    """x W, accumulated in float32 and returned in `dtype`; backward multiplies in the dtype of x.
-
-    Without this, JAX would multiply a float32 gradient of the logits with bfloat16 operands cast up to it, the slow
-    way through the largest product of the model.
-    """
-    return jnp.matmul(x_MD, kernel_DV, preferred_element_type=dtype)
-
-
-def _product_forward(
-    x_MD: jax.Array, kernel_DV: jax.Array, dtype: Any
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return product(x_MD, kernel_DV, dtype), (x_MD, kernel_DV)
-
-
-def _product_backward(
-    dtype: Any, saved: tuple[jax.Array, jax.Array], dout_MV: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x_MD, kernel_DV = saved
-    dout_MV = dout_MV.astype(x_MD.dtype)
-    return dout_MV @ kernel_DV.T, x_MD.T @ dout_MV
-
-
-product.defvjp(_product_forward, _product_backward)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from gptjax.config import Config
 from gptjax.models.embed import look_up
-from gptjax.models.layers import product
+from gptjax.models.products import product
 from gptjax.types import Key, Params
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from gptjax.config import ConfigError
-from gptjax.models.layers import product
+from gptjax.models.products import product
 from gptjax.objectives.causal import Causal, over_features
 from gptjax.objectives.head import weighted_nats
 from gptjax.types import Batch, Key, Model, Objective, Params

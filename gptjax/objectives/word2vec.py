@@ -24,7 +24,8 @@ from gptjax.config import Data, ObjectiveConfig, Sources, Widest
 from gptjax.data import corpora, store
 from gptjax.data.errors import DataError
 from gptjax.data.shards import told
-from gptjax.objectives import blocks, nearby, products
+from gptjax.models import products
+from gptjax.objectives import blocks, nearby
 from gptjax.objectives.blocks import Looked, Tables
 from gptjax.objectives.causal import require_language_model, unknown_notes
 from gptjax.objectives.nearby import Nearby, Reading, Text

@@ -1,4 +1,4 @@
-"""Claims about products of many small matrices: those of `einsum`, and no gradient leaves the fast path of a CPU."""
+"""Claims about products with gradients of their own: the definition's, and none leaves the fast path of a CPU."""
 
 import re
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gptjax.objectives import products
+from gptjax.models import products
 
 RANDOM = np.random.default_rng(0)
 B, T, U, D = 3, 4, 6, 5
@@ -46,6 +46,39 @@ def test_scores_of_small_floats_are_float32_and_gradients_have_the_factors_dtype
     assert value.dtype == jnp.float32
     assert [gradient.dtype.name for gradient in gradients] == ["bfloat16"] * 2
     assert products.mixed(LEFT_BTU, small[1]).dtype == jnp.bfloat16
+
+
+WIDTHS = ((5, 8), (8, 5))
+"""Of a product's features and its result: the narrower one is transposed for the gradient of the weights."""
+
+
+@pytest.mark.parametrize("shape_DV", WIDTHS)
+def test_a_product_and_its_gradients_are_those_of_the_definition(shape_DV):
+    x_MD, kernel_DV = (jnp.asarray(RANDOM.normal(size=shape), jnp.float32) for shape in ((7, shape_DV[0]), shape_DV))
+
+    def defined(x_MD, kernel_DV):
+        return jnp.sum(x_MD[:, :, None] * kernel_DV, axis=1)
+
+    close(pulled(lambda *xs: products.product(*xs, jnp.float32), x_MD, kernel_DV), pulled(defined, x_MD, kernel_DV))
+
+
+@pytest.mark.parametrize("shape_DV", WIDTHS)
+def test_a_product_of_small_floats_may_be_float32_and_its_gradients_have_the_factors_dtype(shape_DV):
+    x_MD, kernel_DV = jnp.ones((7, shape_DV[0]), jnp.bfloat16), jnp.ones(shape_DV, jnp.bfloat16)
+    value, gradients = pulled(lambda *xs: products.product(*xs, jnp.float32), x_MD, kernel_DV)
+    assert value.dtype == jnp.float32
+    assert [gradient.dtype.name for gradient in gradients] == ["bfloat16"] * 2
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="this is about the compiler for CPUs")
+@pytest.mark.parametrize("shape_DV", [(100, 200), (200, 100)])
+def test_no_gradient_of_a_product_has_a_transposed_left_factor_once_compiled(shape_DV):
+    def total(x_MD, kernel_DV):
+        return jnp.sum(jnp.sin(products.product(x_MD, kernel_DV, jnp.float32)))
+
+    factors = jnp.ones((300, shape_DV[0])), jnp.ones(shape_DV)
+    text = jax.jit(jax.grad(total, argnums=(0, 1))).lower(*factors).compile().as_text()
+    assert re.findall(r" dot\(.*?lhs_contracting_dims=\{(\d)\}", text) == ["1"] * 3
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="this is about the compiler for CPUs")
