@@ -1,25 +1,35 @@
 """Forms of one thing, each in a process of its own: what one asks of its allocator and threads, no other one meets."""
 
 import multiprocessing
+import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
+from gptjax.__main__ import HUGE_PAGES
+
+AS_STARTED = {"GLIBC_TUNABLES": f"{HUGE_PAGES}=1"}
+"""The environment in which the command `gptjax` puts itself (where Linux gives huge pages for the asking)."""
 Form = Callable[[int], Any]
 
 
 class Apart:
     """`prepare()` called in a new process; calls with a number reach the form that it gave, and return what that gives.
 
-    `prepare` is pickled: a function of a module, or a `functools.partial` of one. The process ends with this one.
+    `prepare` is pickled: a function of a module, or a `functools.partial` of one. The process ends with this one, and
+    has its environment with what is given.
     """
 
-    def __init__(self, prepare: Callable[[], Form]) -> None:
+    def __init__(self, prepare: Callable[[], Form], environment: Mapping[str, str] | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self._here, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(prepare, there), daemon=True)
+        before = dict(os.environ)
+        os.environ.update(environment or {})
         self._process.start()
+        os.environ.clear()
+        os.environ.update(before)
         there.close()
         self._answer()
 

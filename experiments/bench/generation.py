@@ -5,8 +5,8 @@ Cost         two minutes on two CPU cores
 Peer         `GPT2LMHeadModel.generate` with its key-value cache (pip install torch transformers)
 
 What both choose must be the likeliest token at every place, by our logits of the whole text and up to float32
-rounding, before anything is timed (near ties send the texts apart). Rounds are interleaved, and the table has medians
-of whole calls, prompt included, compilation not.
+rounding, before anything is timed (near ties send the texts apart). Each form has a process of its own, as users run
+it; rounds are interleaved, and the table has medians of whole calls, prompt included, compilation not.
 """
 
 import sys
@@ -18,6 +18,7 @@ import jax
 import numpy as np
 import torch
 import transformers
+from apart import AS_STARTED, Apart
 from command import options, tell
 from interleaved import medians
 
@@ -27,6 +28,8 @@ from gptjax.infer.sample import Decoding, generate
 from gptjax.models.gpt import GPT
 from gptjax.types import Model, Place
 
+ENVIRONMENTS: dict[str, dict[str, str]] = {"gptjax": AS_STARTED, "transformers": {}}
+"""Of each form's process."""
 PROMPT_TOKENS, NEW_TOKENS, VOCABULARY = 64, 256, 8192
 MODEL = GPT(layers=6, width=384, heads=6, mlp_width=1536, context=PROMPT_TOKENS + NEW_TOKENS)
 NEAR_TIE = 1e-2
@@ -85,19 +88,35 @@ def _state(params: Any) -> dict[str, torch.Tensor]:
     return {f"transformer.{name}": torch.from_numpy(np.array(x, np.float32)) for name, x in found.items()}
 
 
+def parameters() -> Any:
+    """The weights that both have, with wide embeddings, so that few choices are near ties."""
+    params = jax.device_get(MODEL.build(VOCABULARY, VOCABULARY).init(jax.random.key(0)))
+    params["embed"] = jax.tree.map(lambda x: 10 * x, params["embed"])
+    return params
+
+
+def prompts(rows: int) -> np.ndarray:
+    """Random tokens, [B, P]."""
+    return np.random.default_rng(0).integers(0, VOCABULARY, (rows, PROMPT_TOKENS), dtype=np.int32)
+
+
+def generator(who: str, rows: int) -> Callable[[int], np.ndarray]:
+    """A form for a process of its own; its argument says nothing."""
+    run = (ours if who == "gptjax" else theirs)(parameters())
+    return lambda _: run(prompts(rows))
+
+
 def measure(rows: int, rounds: int) -> dict[str, Any]:
     """Check that both choose the same tokens, then time; one object of results."""
-    model = MODEL.build(VOCABULARY, VOCABULARY)
-    params = jax.device_get(model.init(jax.random.key(0)))
-    # Wide embeddings, so that few choices are near ties.
-    params["embed"] = jax.tree.map(lambda x: 10 * x, params["embed"])
-    prompts_BP = np.random.default_rng(0).integers(0, VOCABULARY, (rows, PROMPT_TOKENS), dtype=np.int32)
-    generators = {"gptjax": ours(params), "transformers": theirs(params)}
-    found = {who: run(prompts_BP) for who, run in generators.items()}
+    generators = {who: Apart(partial(generator, who, rows), environment) for who, environment in ENVIRONMENTS.items()}
+    found = {who: run(0) for who, run in generators.items()}
+    model, params, prompts_BP = MODEL.build(VOCABULARY, VOCABULARY), parameters(), prompts(rows)
     gaps = {who: _gap(model, params, prompts_BP, new_BT) for who, new_BT in found.items()}
     if max(gaps.values()) > NEAR_TIE:
         raise ConfigError(f"{rows} rows: not the likeliest tokens, by {gaps} in logit: there is nothing to compare")
-    seconds = medians({who: partial(run, prompts_BP) for who, run in generators.items()}, rounds)
+    seconds = medians({who: partial(run, 0) for who, run in generators.items()}, rounds)
+    for run in generators.values():
+        run.end()
     return {
         "rows": rows,
         "device": jax.devices()[0].device_kind,

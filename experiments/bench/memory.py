@@ -3,7 +3,7 @@
 import ctypes
 import gc
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,17 @@ from apart import Apart
 Work = Callable[[], object]
 
 
-def peak_bytes(prepare: Callable[[], Work], first: Callable[[], object] = jax.devices) -> int:
+def peak_bytes(
+    prepare: Callable[[], Work],
+    first: Callable[[], object] = jax.devices,
+    environment: Mapping[str, str] | None = None,
+) -> int:
     """The most that calls of `prepare()` hold of the machine's memory beyond what the process held before it.
 
     What preparing took and gave back (compilation) does not count, nor what `first` leaves, which comes before it: the
-    libraries' own. Both are pickled: functions of a module, or a `functools.partial` of one.
+    libraries' own. Both are pickled, and an environment added to: see `Apart`.
     """
-    process = Apart(partial(_measured, prepare, first))
+    process = Apart(partial(_measured, prepare, first), environment)
     found = process(2)
     process.end()
     return int(found)

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 import optax
 import torch
-from apart import Apart
+from apart import AS_STARTED, Apart
 from command import one_case
 from interleaved import medians
 from memory import Work, peak_bytes
@@ -66,6 +66,8 @@ CASES = {
 }
 LEARNING_RATE, WEIGHT_DECAY, BETAS = 3e-4, 0.1, (0.9, 0.95)
 FORMS = ("gptjax", "torch eager", "torch.compile")
+ENVIRONMENTS: dict[str, dict[str, str]] = {"gptjax": AS_STARTED, "torch eager": {}, "torch.compile": {}}
+"""Of each form's process; PyTorch was no faster with huge pages (THP_MEM_ALLOC_ENABLE, or as gptjax has them)."""
 PARITY_STEPS = 3
 PARITY = {"float32": 1e-4, "bfloat16": 2e-2}
 """Largest difference of the first losses, nats."""
@@ -173,7 +175,7 @@ def alone(name: str, who: str) -> Work:
 def measure(name: str, rounds: int) -> dict[str, Any]:
     """Check parity, then time; one object of results."""
     case = CASES[name]
-    trainers = {who: Apart(partial(timed, name, who)) for who in FORMS}
+    trainers = {who: Apart(partial(timed, name, who), ENVIRONMENTS[who]) for who in FORMS}
     losses = {who: [trainer(1) for _ in range(PARITY_STEPS)] for who, trainer in trainers.items()}
     gaps = {who: float(np.max(np.abs(np.subtract(found, losses["gptjax"])))) for who, found in losses.items()}
     if (worst := max(gaps.values())) > PARITY[case.precision]:
@@ -188,6 +190,8 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     whole, causal = case.model.flops_per_token(case.padded, case.model.context)
     on_cpu = jax.devices()[0].platform == "cpu"
     first = {who: begun if who == "gptjax" else jax.devices for who in trainers}
+    measured = FORMS if on_cpu else ()
+    peaks = {who: peak_bytes(partial(alone, name, who), first[who], ENVIRONMENTS[who]) for who in measured}
     peak = machine.peak_flops(jax.devices()[0].device_kind)
     rate = tokens / seconds["gptjax"]
     return {
@@ -200,7 +204,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         "milliseconds": {who: 1e3 * value for who, value in seconds.items()},
         "ratio": {who: value / seconds["gptjax"] for who, value in seconds.items()},
         "tokens_per_second": rate,
-        "peak_bytes": {who: peak_bytes(partial(alone, name, who), first[who]) for who in trainers} if on_cpu else {},
+        "peak_bytes": peaks,
         "mfu": machine.mfu(whole, rate, peak),
         "mfu_causal": machine.mfu(causal, rate, peak),
     }
