@@ -1,11 +1,14 @@
 """The start of `gptjax`, which is `python -m gptjax` too: memory in huge pages, then the command line."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 
 HUGE_PAGES = "glibc.malloc.hugetlb"
 """The tunable of glibc 2.35 and newer by which malloc asks Linux for huge pages: 1 is to ask, 0 not to."""
+STARTED = "GPTJAX_STARTED_WITH"
+"""Says to the program that starts again that it has, whatever becomes of the tunable on the way."""
 _OFFERED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -25,11 +28,16 @@ def with_huge_pages() -> None:
     glibc reads what it is to do as a process starts, from GLIBC_TUNABLES; where that speaks of huge pages already, or
     Linux gives them to all or to none, nothing happens. No number changes.
     """
-    told = os.environ.get("GLIBC_TUNABLES", "")
-    if HUGE_PAGES in told or not sys.executable or not _for_the_asking():
+    told, again = os.environ.get("GLIBC_TUNABLES", ""), STARTED in os.environ
+    typed = not sys.argv or sys.argv[0] in (
+        "",
+        "-",
+    )  # a program that was read from a terminal or pipe is not there twice
+    if HUGE_PAGES in told or again or typed or not sys.executable or not _for_the_asking():
         return
-    os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [told, f"{HUGE_PAGES}=1"]))
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    os.environ["GLIBC_TUNABLES"] = os.environ[STARTED] = ":".join(filter(None, [told, f"{HUGE_PAGES}=1"]))
+    with contextlib.suppress(OSError):  # then it goes on as it is
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _for_the_asking() -> bool:

@@ -27,13 +27,21 @@ def started(tmp_path, tunables=None):
     """What a program prints that begins as `gptjax` does, with an environment of its own."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
-    if tunables is not None:
-        environment["GLIBC_TUNABLES"] = tunables
     ran = subprocess.run(
-        [sys.executable, program, "one", "two words"], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, program, "one", "two words"],
+        env=environment(tunables),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return ran.stdout.splitlines()
+
+
+def environment(tunables=None):
+    """This one as a user has it, in which NumPy does not ask for huge pages itself."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("GLIBC_TUNABLES", start.STARTED)}
+    asked = {} if tunables is None else {"GLIBC_TUNABLES": tunables}
+    return kept | asked | {"NUMPY_MADVISE_HUGEPAGE": "0"}
 
 
 @offered
@@ -57,6 +65,42 @@ def test_other_tunables_stay(tmp_path):
     )
 
 
+@offered
+def test_a_program_whose_tunables_are_taken_away_does_not_start_for_ever(tmp_path):
+    thief = tmp_path / "sitecustomize.py"
+    thief.write_text("import os\nos.environ.pop('GLIBC_TUNABLES', None)")
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    without = environment() | {"PYTHONPATH": str(tmp_path)}
+    ran = subprocess.run([sys.executable, program], env=without, capture_output=True, text=True, check=True, timeout=60)
+    assert len(ran.stdout.splitlines()) == 3
+
+
+@offered
+def test_the_command_starts_so_with_all_that_python_was_told(tmp_path):
+    cli = "import os, sys\n\ndef main():\n    print(os.environ['GLIBC_TUNABLES'], sys.flags.dev_mode, *sys.argv[1:])"
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, types\n"
+        "cli = types.ModuleType('gptjax.cli')\n"
+        f"exec({cli!r}, cli.__dict__)\n"
+        "sys.modules['gptjax.cli'] = cli\n"
+        "from gptjax.__main__ import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-X", "dev", program, "train", "two words"]
+    ran = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == f"{start.HUGE_PAGES}=1 True train two words"
+
+
+@offered
+def test_a_program_from_a_pipe_runs_as_it_is():
+    program = "from gptjax import __main__ as start; start.with_huge_pages(); print('here')"
+    command = [sys.executable, "-"]
+    ran = subprocess.run(command, input=program, env=environment(), capture_output=True, text=True, check=True)
+    assert ran.stdout == "here\n"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the program reads Linux's account of a process")
 def test_who_has_said_no_is_not_asked_again(tmp_path):
     _, last = started(tmp_path, NOT_ASKED)
@@ -64,7 +108,8 @@ def test_who_has_said_no_is_not_asked_again(tmp_path):
 
 
 def test_nothing_starts_again_where_huge_pages_are_not_for_the_asking(monkeypatch, tmp_path):
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    for name in ("GLIBC_TUNABLES", start.STARTED):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("started again"))
     for text in ("[always] madvise never", "always madvise [never]", None):
         file = tmp_path / str(text)

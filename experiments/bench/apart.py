@@ -27,9 +27,11 @@ class Apart:
         self._process = context.Process(target=_serve, args=(prepare, there), daemon=True)
         before = dict(os.environ)
         os.environ.update(environment or {})
-        self._process.start()
-        os.environ.clear()
-        os.environ.update(before)
+        try:
+            self._process.start()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
         there.close()
         self._answer()
 

@@ -10,33 +10,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
-
-NAME = "product"
-"""Of what `product` returns: what rematerialisation keeps is told by names, for it does not look into own gradients."""
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def product(x_MD: jax.Array, kernel_DV: jax.Array, dtype: Any) -> jax.Array:
     """x W, accumulated in float32 and returned in `dtype`; backward multiplies in the dtype of x.
 
     Left to itself JAX would multiply a float32 gradient of the logits with bfloat16 operands cast up to it, the slow
-    way through the largest product of the model.
+    way through the largest product of the model. There is no forward-mode derivative (`jax.jvp`).
     """
-    return checkpoint_name(_weighted(x_MD, kernel_DV, dtype), NAME)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _weighted(x_MD: jax.Array, kernel_DV: jax.Array, dtype: Any) -> jax.Array:
     return jnp.matmul(x_MD, kernel_DV, preferred_element_type=dtype)
 
 
-def _weighted_forward(
+def _product_forward(
     x_MD: jax.Array, kernel_DV: jax.Array, dtype: Any
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _weighted(x_MD, kernel_DV, dtype), (x_MD, kernel_DV)
+    # Not by calling `product` again, into which a policy of rematerialisation that keeps products would not look.
+    return jnp.matmul(x_MD, kernel_DV, preferred_element_type=dtype), (x_MD, kernel_DV)
 
 
-def _weighted_backward(
+def _product_backward(
     dtype: Any, saved: tuple[jax.Array, jax.Array], dout_MV: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x_MD, kernel_DV = saved
@@ -45,7 +38,7 @@ def _weighted_backward(
     return dout_MV @ kernel_DV.T, dkernel_DV
 
 
-_weighted.defvjp(_weighted_forward, _weighted_backward)
+product.defvjp(_product_forward, _product_backward)
 
 
 def _contracted(x_MD: jax.Array, dout_MV: jax.Array) -> jax.Array:

@@ -6,16 +6,14 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax import checkpoint_policies as policies
 
-from gptjax.models import products
 from gptjax.types import Params
 
 Remat = Literal["none", "block", "dots"]
 REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "none": lambda f: f,
     "block": jax.checkpoint,
-    "dots": partial(jax.checkpoint, policy=policies.save_only_these_names(products.NAME)),
+    "dots": partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
 }
 """What backward recomputes: nothing, whole layers, or all but matrix products."""
 

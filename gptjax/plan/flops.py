@@ -1,12 +1,15 @@
 """FLOPs of a traced program: every product counted by its shapes, kernels by what they are known to compute.
 
-Counted before any compiler, for all devices together: recomputation (remat) is in it, loops count as often as they run.
+Counted before any compiler, for all devices together: recomputation (remat) is in it, loops count as often as they run,
+and what nobody reads (gradients of frozen parameters) does not count.
 """
 
 import math
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+from jax.interpreters import partial_eval
 
 KERNELS = (
     (r"backward_queries|_dq", 3),
@@ -49,6 +52,11 @@ def count(jaxpr: Any, seen: float, platform: str) -> Flops:
     A branch that the data choose counts as the costliest; a loop whose length only the data know counts once, and
     training has none.
     """
+    read, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
+    return _count(read, seen, platform)
+
+
+def _count(jaxpr: Any, seen: float, platform: str) -> Flops:
     total = NONE
     for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         name = eqn.primitive.name
@@ -57,10 +65,10 @@ def count(jaxpr: Any, seen: float, platform: str) -> Flops:
         elif FUSED.match(name):
             total += Flops(0.0, _kernel(eqn, seen))
         elif name == "cond":
-            total += max((count(branch, seen, platform) for branch in _branches(eqn, platform)), key=lambda f: f.all)
+            total += max((_count(branch, seen, platform) for branch in _branches(eqn, platform)), key=lambda f: f.all)
         else:
             for inner in _inner(eqn):
-                total += count(inner, seen, platform).times(_repeats(eqn))
+                total += _count(inner, seen, platform).times(_repeats(eqn))
     return total
 
 

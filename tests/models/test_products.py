@@ -70,15 +70,31 @@ def test_a_product_of_small_floats_may_be_float32_and_its_gradients_have_the_fac
     assert [gradient.dtype.name for gradient in gradients] == ["bfloat16"] * 2
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="this is about the compiler for CPUs")
-@pytest.mark.parametrize("shape_DV", [(100, 200), (200, 100)])
-def test_no_gradient_of_a_product_has_a_transposed_left_factor_once_compiled(shape_DV):
+def traced(shape_DV):
+    """The gradients of a product of 300 tokens, one side 100 wide and the other 200."""
+
     def total(x_MD, kernel_DV):
         return jnp.sum(jnp.sin(products.product(x_MD, kernel_DV, jnp.float32)))
 
-    factors = jnp.ones((300, shape_DV[0])), jnp.ones(shape_DV)
-    text = jax.jit(jax.grad(total, argnums=(0, 1))).lower(*factors).compile().as_text()
+    return jax.jit(jax.grad(total, argnums=(0, 1))).trace(jnp.ones((300, shape_DV[0])), jnp.ones(shape_DV))
+
+
+LARGE_WIDTHS = ((100, 200), (200, 100))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="this is about the compiler for CPUs")
+@pytest.mark.parametrize("shape_DV", LARGE_WIDTHS)
+def test_no_gradient_of_a_product_has_a_transposed_left_factor_once_compiled(shape_DV):
+    text = traced(shape_DV).lower().compile().as_text()
     assert re.findall(r" dot\(.*?lhs_contracting_dims=\{(\d)\}", text) == ["1"] * 3
+
+
+@pytest.mark.parametrize("shape_DV", LARGE_WIDTHS)
+def test_the_narrower_side_is_transposed_and_only_for_a_cpu(shape_DV):
+    barrier = r"optimization_barrier .*?: tensor<(\w+)xf32>"
+    assert re.findall(barrier, traced(shape_DV).lower(lowering_platforms=("cpu",)).as_text())[0] == "100x300"
+    for platform in ("cuda", "tpu"):
+        assert "optimization_barrier" not in traced(shape_DV).lower(lowering_platforms=(platform,)).as_text()
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="this is about the compiler for CPUs")

@@ -39,6 +39,25 @@ def test_a_gpt_costs_what_the_formula_says_also_when_layers_are_a_loop(scan):
     assert found == formula - gains  # the formula counts gains and biases, which multiply no matrix
 
 
+def test_gradients_that_nobody_reads_cost_nothing():
+    model = GPT(**SIZES, attention="dense").build(V, V)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    tokens = jax.ShapeDtypeStruct((B, T), jnp.int32)
+
+    def gradient_of_queries(params, inputs):
+        def loss(kernel):
+            blocks = params["blocks"]
+            attn = blocks["attn"] | {"q": blocks["attn"]["q"] | {"kernel": kernel}}
+            return model.apply(params | {"blocks": blocks | {"attn": attn}}, inputs).sum()
+
+        return jax.grad(loss)(params["blocks"]["attn"]["q"]["kernel"])
+
+    found = flops.count(jax.make_jaxpr(gradient_of_queries)(params, tokens), T / 2, "tpu")
+    config = GPT(**SIZES)
+    of_frozen = 2.0 * B * T * (matrices(config) - config.layers * config.width**2 + V * config.width)
+    assert found.all <= counted()[0] - of_frozen
+
+
 def test_recomputation_is_counted():
     plain, _ = counted()
     once_more = 2.0 * B * T * matrices(GPT(**SIZES)) + 4.0 * SIZES["layers"] * B * T * T * SIZES["width"]
