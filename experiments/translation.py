@@ -167,7 +167,7 @@ def draw(found: trained.Trained, texts: dict[str, str], folder: Path) -> None:
     for number, (source, target) in enumerate(texts.items(), 1):
         weights_TS = looks(found.model, found.params["model"], tokenizer, source, target)
         columns = tokenizer.pieces(as_source(tokenizer, source))
-        rows = [*tokenizer.pieces(tokenizer.encode(target)), "<eos>"]
+        rows = [*tokenizer.pieces(tokenizer.encode(target)), "<eos>"][: len(weights_TS)]  # a row may be full before
         picture = heat(weights_TS, rows, columns, "Where each French token looked in the English sentence")
         (folder / f"attention-{number}.svg").write_text(picture, encoding="utf-8")
 

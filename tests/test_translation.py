@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import pytest
 
 from gptjax import arguments, config
+from gptjax.data.tokenizers import SentencePiece
+from gptjax.models.encoder_decoder_rnn import RecurrentTranslator
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "translation.py"
 
@@ -34,3 +38,16 @@ def test_short_and_long_sentences_are_divided_and_none_is_lost(experiment, tmp_p
     data = experiment.divided(tmp_path / "pairs.tsv", tmp_path)
     texts = [Path(corpus.source).read_text(encoding="utf-8") for corpus in data.corpora]
     assert texts == [f"{short}\n", f"{long}\n"]
+
+
+@pytest.mark.parametrize("length", [3, 40])
+def test_a_picture_is_drawn_of_a_translation_that_fills_its_row_or_does_not(experiment, tmp_path, length):
+    tokenizer = SentencePiece(vocab_size=270, bos=True).build(lambda: iter(["I see.", "x y z"] * 9))
+    translator = RecurrentTranslator(width=8, context=24, attention="additive").build(
+        tokenizer.vocab_size, tokenizer.vocab_size
+    )
+    params = {"model": translator.init(jax.random.key(0))}
+    found = SimpleNamespace(model=translator, params=params, tokenizer=tokenizer)
+    experiment.draw(found, {"I see.": "x" * length}, tmp_path / "pictures")
+    drawn = (tmp_path / "pictures" / "attention-1.svg").read_text(encoding="utf-8")
+    assert drawn.count('text-anchor="end"') == min(len(tokenizer.encode("x" * length)) + 1, 24)
