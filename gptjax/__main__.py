@@ -28,12 +28,10 @@ def with_huge_pages() -> None:
     glibc reads what it is to do as a process starts, from GLIBC_TUNABLES; where that speaks of huge pages already, or
     Linux gives them to all or to none, nothing happens. No number changes.
     """
-    told, again = os.environ.get("GLIBC_TUNABLES", ""), STARTED in os.environ
-    typed = not sys.argv or sys.argv[0] in (
-        "",
-        "-",
-    )  # a program that was read from a terminal or pipe is not there twice
-    if HUGE_PAGES in told or again or typed or not sys.executable or not _for_the_asking():
+    told = os.environ.get("GLIBC_TUNABLES", "")
+    settled = HUGE_PAGES in told or STARTED in os.environ
+    read = not sys.argv or sys.argv[0] in ("", "-")  # from a terminal or pipe, which has the program only once
+    if settled or read or not sys.executable or not _for_the_asking():
         return
     os.environ["GLIBC_TUNABLES"] = os.environ[STARTED] = ":".join(filter(None, [told, f"{HUGE_PAGES}=1"]))
     with contextlib.suppress(OSError):  # then it goes on as it is

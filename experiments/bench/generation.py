@@ -102,8 +102,8 @@ def prompts(rows: int) -> np.ndarray:
 
 def generator(who: str, rows: int) -> Callable[[int], np.ndarray]:
     """A form for a process of its own; its argument says nothing."""
-    run = (ours if who == "gptjax" else theirs)(parameters())
-    return lambda _: run(prompts(rows))
+    run, prompts_BP = (ours if who == "gptjax" else theirs)(parameters()), prompts(rows)
+    return lambda _: run(prompts_BP)
 
 
 def measure(rows: int, rounds: int) -> dict[str, Any]:

@@ -65,9 +65,8 @@ CASES = {
     "gpt2_1558m": Case(_gpt2(48, 1600, 25, 1024, True), 50257, 50304, 8, "bfloat16", 5),
 }
 LEARNING_RATE, WEIGHT_DECAY, BETAS = 3e-4, 0.1, (0.9, 0.95)
-FORMS = ("gptjax", "torch eager", "torch.compile")
-ENVIRONMENTS: dict[str, dict[str, str]] = {"gptjax": AS_STARTED, "torch eager": {}, "torch.compile": {}}
-"""Of each form's process; PyTorch was no faster with huge pages (THP_MEM_ALLOC_ENABLE, or as gptjax has them)."""
+FORMS: dict[str, dict[str, str]] = {"gptjax": AS_STARTED, "torch eager": {}, "torch.compile": {}}
+"""Each with its process's environment; huge pages made PyTorch no faster (THP_MEM_ALLOC_ENABLE, or gptjax's way)."""
 PARITY_STEPS = 3
 PARITY = {"float32": 1e-4, "bfloat16": 2e-2}
 """Largest difference of the first losses, nats."""
@@ -175,7 +174,7 @@ def alone(name: str, who: str) -> Work:
 def measure(name: str, rounds: int) -> dict[str, Any]:
     """Check parity, then time; one object of results."""
     case = CASES[name]
-    trainers = {who: Apart(partial(timed, name, who), ENVIRONMENTS[who]) for who in FORMS}
+    trainers = {who: Apart(partial(timed, name, who), environment) for who, environment in FORMS.items()}
     losses = {who: [trainer(1) for _ in range(PARITY_STEPS)] for who, trainer in trainers.items()}
     gaps = {who: float(np.max(np.abs(np.subtract(found, losses["gptjax"])))) for who, found in losses.items()}
     if (worst := max(gaps.values())) > PARITY[case.precision]:
@@ -192,8 +191,8 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     whole, causal = case.model.flops_per_token(case.padded, case.model.context)
     on_cpu = jax.devices()[0].platform == "cpu"
     first = {who: begun if who == "gptjax" else jax.devices for who in trainers}
-    measured = FORMS if on_cpu else ()
-    peaks = {who: peak_bytes(partial(alone, name, who), first[who], ENVIRONMENTS[who]) for who in measured}
+    measured = FORMS.items() if on_cpu else ()
+    peaks = {who: peak_bytes(partial(alone, name, who), first[who], environment) for who, environment in measured}
     peak = machine.peak_flops(jax.devices()[0].device_kind)
     rate = tokens / seconds["gptjax"]
     return {

@@ -46,10 +46,9 @@ def _contracted(x_MD: jax.Array, dout_MV: jax.Array) -> jax.Array:
 
 
 def _contracted_on_cpu(x_MD: jax.Array, dout_MV: jax.Array) -> jax.Array:
-    apart = jax.lax.optimization_barrier  # or the compiler puts the transposition back into the product
     if x_MD.shape[1] <= dout_MV.shape[1]:
-        return apart(x_MD.T) @ dout_MV
-    return apart(apart(dout_MV.T) @ x_MD).T
+        return _transposed(x_MD) @ dout_MV
+    return jax.lax.optimization_barrier(_transposed(dout_MV) @ x_MD).T
 
 
 @jax.custom_vjp
@@ -91,6 +90,7 @@ def _product(left_BTU: jax.Array, right_BUD: jax.Array) -> jax.Array:
     return jnp.einsum("btu,bud->btd", left_BTU.astype(right_BUD.dtype), right_BUD)
 
 
-def _transposed(left_BTU: jax.Array) -> jax.Array:
+def _transposed(left: jax.Array) -> jax.Array:
+    """The last two axes exchanged."""
     # Apart, or the compiler puts the transposition back into the product.
-    return jax.lax.optimization_barrier(left_BTU.swapaxes(1, 2))
+    return jax.lax.optimization_barrier(left.mT)

@@ -9,6 +9,7 @@ import pytest
 
 from gptjax.models import products
 
+on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="this is about the compiler for CPUs")
 RANDOM = np.random.default_rng(0)
 B, T, U, D = 3, 4, 6, 5
 LEFT_BTU, X_BUD, Y_BTD = (
@@ -82,7 +83,7 @@ def traced(shape_DV):
 LARGE_WIDTHS = ((100, 200), (200, 100))
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="this is about the compiler for CPUs")
+@on_cpu
 @pytest.mark.parametrize("shape_DV", LARGE_WIDTHS)
 def test_no_gradient_of_a_product_has_a_transposed_left_factor_once_compiled(shape_DV):
     text = traced(shape_DV).lower().compile().as_text()
@@ -97,7 +98,7 @@ def test_the_narrower_side_is_transposed_and_only_for_a_cpu(shape_DV):
         assert "optimization_barrier" not in traced(shape_DV).lower(lowering_platforms=(platform,)).as_text()
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="this is about the compiler for CPUs")
+@on_cpu
 def test_no_compiled_product_has_a_transposed_left_factor():
     x_BTD, y_BCD = (jnp.ones((8, size, 100)) for size in (16, 32))
 
