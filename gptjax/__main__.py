@@ -3,13 +3,11 @@
 import contextlib
 import os
 import sys
-from pathlib import Path
 
-HUGE_PAGES = "glibc.malloc.hugetlb"
-"""The tunable of glibc 2.35 and newer by which malloc asks Linux for huge pages: 1 is to ask, 0 not to."""
+from gptjax.train.allocator import HUGE_PAGES, offered
+
 STARTED = "GPTJAX_STARTED_WITH"
 """Says to the program that starts again that it has, whatever becomes of the tunable on the way."""
-_OFFERED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def main() -> None:
@@ -31,18 +29,11 @@ def with_huge_pages() -> None:
     told = os.environ.get("GLIBC_TUNABLES", "")
     settled = HUGE_PAGES in told or STARTED in os.environ
     read = not sys.argv or sys.argv[0] in ("", "-")  # from a terminal or pipe, which has the program only once
-    if settled or read or not sys.executable or not _for_the_asking():
+    if settled or read or not sys.executable or offered() != "madvise":
         return
     os.environ["GLIBC_TUNABLES"] = os.environ[STARTED] = ":".join(filter(None, [told, f"{HUGE_PAGES}=1"]))
     with contextlib.suppress(OSError):  # then it goes on as it is
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-
-def _for_the_asking() -> bool:
-    try:
-        return "[madvise]" in _OFFERED.read_text()
-    except OSError:
-        return False
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from gptjax import __main__ as start
+from gptjax.train import allocator
 
 PROGRAM = """
 import os, sys
@@ -19,8 +20,8 @@ large = np.ones(25_000_000, np.float32)
 huge = next(line for line in open("/proc/self/smaps_rollup") if line.startswith("AnonHugePages"))
 print(os.environ.get("GLIBC_TUNABLES"), int(huge.split()[1]) // 1024)
 """
-NOT_ASKED = f"{start.HUGE_PAGES}=0"
-offered = pytest.mark.skipif(not start._for_the_asking(), reason="Linux gives huge pages to all or to none here")
+NOT_ASKED = f"{allocator.HUGE_PAGES}=0"
+offered = pytest.mark.skipif(allocator.offered() != "madvise", reason="Linux gives huge pages to all or to none here")
 
 
 def started(tmp_path, tunables=None):
@@ -54,14 +55,14 @@ def test_a_program_starts_again_once_as_the_same_process_with_the_same_arguments
 @offered
 def test_large_arrays_then_lie_in_huge_pages(tmp_path):
     tunables, megabytes = started(tmp_path)[-1].split()
-    assert tunables == f"{start.HUGE_PAGES}=1"
+    assert tunables == f"{allocator.HUGE_PAGES}=1"
     assert int(megabytes) > 80
 
 
 @offered
 def test_other_tunables_stay(tmp_path):
     assert started(tmp_path, "glibc.malloc.top_pad=4096")[-1].startswith(
-        f"glibc.malloc.top_pad=4096:{start.HUGE_PAGES}=1 "
+        f"glibc.malloc.top_pad=4096:{allocator.HUGE_PAGES}=1 "
     )
 
 
@@ -90,7 +91,7 @@ def test_the_command_starts_so_with_all_that_python_was_told(tmp_path):
     )
     command = [sys.executable, "-X", "dev", program, "train", "two words"]
     ran = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == f"{start.HUGE_PAGES}=1 True train two words"
+    assert ran.stdout.strip() == f"{allocator.HUGE_PAGES}=1 True train two words"
 
 
 @offered
@@ -115,6 +116,6 @@ def test_nothing_starts_again_where_huge_pages_are_not_for_the_asking(monkeypatc
         file = tmp_path / str(text)
         if text is not None:
             file.write_text(text)
-        monkeypatch.setattr(start, "_OFFERED", file)
+        monkeypatch.setattr(allocator, "_OFFERED", file)
         start.with_huge_pages()
     assert "GLIBC_TUNABLES" not in os.environ

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
-from gptjax.__main__ import HUGE_PAGES
+from gptjax.train.allocator import HUGE_PAGES
 
 AS_STARTED = {"GLIBC_TUNABLES": f"{HUGE_PAGES}=1"}
 """The environment in which the command `gptjax` puts itself (where Linux gives huge pages for the asking)."""

@@ -1,17 +1,26 @@
 """Memory that one update frees is kept for the next: the C library's side of training on a CPU."""
 
 import ctypes
+import os
+import re
 import sys
+from pathlib import Path
 
+HUGE_PAGES = "glibc.malloc.hugetlb"
+"""The tunable of glibc 2.35 and newer by which malloc asks Linux for huge pages: 1 is to ask, 0 not to."""
+_OFFERED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 KEPT_BYTES = (2**28, 2**25)
-"""Freed allocations up to this size are kept; an older glibc takes no more than the second. Larger ones are mapped and
-unmapped as ever: kept, they doubled what a model of 14M parameters held, and saved it no time."""
+"""Freed allocations up to this size are kept: the second with huge pages, and where an older glibc takes no more.
+
+What is kept leaves holes: of a model whose updates take 150 MB at a time the process held 905 MB with the first and
+563 MB with the second. With pages of 4 KB that costs such updates 10% of their time, with huge ones 0 to 3%.
+"""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Numbers of malloc.h."""
 
 
 def keep_freed_memory() -> bool:
-    """Ask glibc to keep large freed blocks instead of giving them back to the system; whether it agreed.
+    """Ask glibc to keep freed blocks instead of giving them back to the system; whether it agreed.
 
     XLA allocates the temporary arrays of an update anew each time. By default glibc maps every block above 32 MB afresh
     and unmaps it when it is freed, and so it does with the heaps that it gives to threads: each update then takes a
@@ -23,7 +32,23 @@ def keep_freed_memory() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    kept = next((size for size in KEPT_BYTES if library.mallopt(_MMAP_THRESHOLD, size) == 1), None)
+    sizes = KEPT_BYTES[1:] if huge_pages() else KEPT_BYTES
+    kept = next((size for size in sizes if library.mallopt(_MMAP_THRESHOLD, size) == 1), None)
     if kept is None:
         return False
     return all(library.mallopt(option, value) == 1 for option, value in ((_TRIM_THRESHOLD, kept), (_ARENA_MAX, 1)))
+
+
+def offered() -> str:
+    """To whom Linux gives huge pages: always, madvise (who asks) or never; never where nothing says."""
+    try:
+        found = re.search(r"\[(\w+)\]", _OFFERED.read_text())
+    except OSError:
+        return "never"
+    return found[1] if found else "never"
+
+
+def huge_pages() -> bool:
+    """Whether what malloc gives this process comes in huge pages."""
+    asked = f"{HUGE_PAGES}=1" in os.environ.get("GLIBC_TUNABLES", "").split(":")
+    return offered() == "always" or (asked and offered() == "madvise")
