@@ -3,8 +3,8 @@
 Command      python experiments/contextual.py RUN [RUN ...] [--json]
              (runs of experiments/bert.py: RUN is its --out with /bert or /gpt behind it)
 Cost         half a minute on one CPU core
-Expected     last layer of the GPT: 0.105 within a sense, 0.241 across, nearest has the sense 0.91; of the BERT: 0.169,
-             0.217, 0.67; static: 0, 0, 0.43 (chance)
+Expected     last layer of the GPT: 0.105 within a sense, 0.241 across, nearest has the sense 0.91; of the BERT: 0.179,
+             0.229, 0.66; static: 0, 0, 0.43 (chance)
 
 For eight words, two senses of four sentences each: the cosine distance between the word's vectors within a sense and
 across senses, by layer, and how often the nearest other occurrence has the same sense (chance 3/7). "static" is the
