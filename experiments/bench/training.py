@@ -3,6 +3,7 @@
 Command      python experiments/bench/training.py CASE [--rounds 7] [--json OUT]     CASE: small_cpu medium_cpu on a
              CPU; gpt2_124m gpt2_350m gpt2_1558m on a GPU
 Cost         small_cpu one minute, medium_cpu five, on two cores; the others two to five minutes on an H200
+Forms        gptjax as it is, and with what `--model.remat` offers for memory
 Peer         torch_gpt.py in this folder: eager, and torch.compile (needs a C++ compiler on a CPU, Triton on a GPU)
 Data         random tokens, Zipf-distributed as text is
 
@@ -15,8 +16,9 @@ its libraries do, compilation left out.
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -32,6 +34,7 @@ from gptjax.cli import guarded
 from gptjax.config import ConfigError, Run
 from gptjax.data.tokenizers import Bytes
 from gptjax.models.gpt import GPT
+from gptjax.models.stack import Remat
 from gptjax.objectives.causal import Causal, next_token
 from gptjax.train import allocator, machine
 from gptjax.train.optim import AdamW
@@ -65,7 +68,9 @@ CASES = {
     "gpt2_1558m": Case(_gpt2(48, 1600, 25, 1024, True), 50257, 50304, 8, "bfloat16", 5),
 }
 LEARNING_RATE, WEIGHT_DECAY, BETAS = 3e-4, 0.1, (0.9, 0.95)
-FORMS: dict[str, dict[str, str]] = {"gptjax": AS_STARTED, "torch eager": {}, "torch.compile": {}}
+REMAT: tuple[Remat, ...] = get_args(Remat)
+OURS = {"gptjax" if remat == "none" else f"gptjax, remat {remat}": remat for remat in REMAT}
+FORMS = dict.fromkeys(OURS, AS_STARTED) | {"torch eager": {}, "torch.compile": {}}
 """Each with its process's environment; huge pages made PyTorch no faster (THP_MEM_ALLOC_ENABLE, or gptjax's way)."""
 PARITY_STEPS = 3
 PARITY = {"float32": 1e-4, "bfloat16": 2e-2}
@@ -96,9 +101,10 @@ def parts(case: Case) -> tuple[Run, Objective, optax.GradientTransformation, Tra
     return run, objective, optimizer, jax.jit(lambda key: init_state(run, objective, optimizer, key))(jax.random.key(0))
 
 
-def ours(name: str) -> Trainer:
+def ours(name: str, remat: Remat) -> Trainer:
     """gptjax's own step as `gptjax train` compiles it."""
     case = CASES[name]
+    case = case._replace(model=replace(case.model, remat=remat))
     run, objective, optimizer, state = parts(case)
     inputs_BT, targets_BT = batch(case)
     rows = jax.device_put(Batch(inputs_BT, targets_BT, np.ones(inputs_BT.shape, np.float32), None, None))
@@ -153,9 +159,9 @@ def begun() -> None:
 
 def timed(name: str, who: str) -> Trainer:
     """A form in the process that it has to itself, from the same parameters as the others."""
-    if who == "gptjax":
+    if who in OURS:
         begun()
-        return ours(name)
+        return ours(name, OURS[who])
     jax.config.update("jax_platforms", "cpu")  # only draws parameters here
     params = jax.device_get(parts(CASES[name])[3].params["model"])
     return theirs(CASES[name], params, compiled=who == "torch.compile")
@@ -163,8 +169,8 @@ def timed(name: str, who: str) -> Trainer:
 
 def alone(name: str, who: str) -> Work:
     """Two updates of one form, for a process that holds no other."""
-    if who == "gptjax":
-        return partial(ours(name), 2)
+    if who in OURS:
+        return partial(ours(name, OURS[who]), 2)
     case = CASES[name]
     shapes = jax.eval_shape(case.model.build(case.vocab_size, case.padded).init, jax.random.key(0))
     params = jax.tree.map(lambda x: np.full(x.shape, 0.02, np.float32), shapes)
@@ -190,7 +196,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     tokens = case.rows * case.model.context
     whole, causal = case.model.flops_per_token(case.padded, case.model.context)
     on_cpu = jax.devices()[0].platform == "cpu"
-    first = {who: begun if who == "gptjax" else jax.devices for who in trainers}
+    first = {who: begun if who in OURS else jax.devices for who in trainers}
     measured = FORMS.items() if on_cpu else ()
     peaks = {who: peak_bytes(partial(alone, name, who), first[who], environment) for who, environment in measured}
     peak = machine.peak_flops(jax.devices()[0].device_kind)

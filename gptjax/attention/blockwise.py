@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
+from gptjax.attention.call import KEPT
 from gptjax.attention.dropout import drop
 from gptjax.attention.meetings import Grid, by_index, by_segment
 from gptjax.attention.visible import Visible
@@ -65,7 +67,8 @@ def _forward(
     out_IBKMH, top_IBKM, sum_IBKM = _over_pairs(visit, start, _grid(q_BTNH, k_BSKH), visible)
     sum_IBKM = jnp.maximum(sum_IBKM, jnp.finfo(jnp.float32).tiny)
     out_BTNH = _join((out_IBKMH / sum_IBKM[..., None]).astype(v_BSKH.dtype), q_BTNH.shape)
-    return out_BTNH, (q_BTNH, k_BSKH, v_BSKH, visible, key, out_BTNH, top_IBKM + jnp.log(sum_IBKM))
+    out_BTNH, logsum_IBKM = checkpoint_name((out_BTNH, top_IBKM + jnp.log(sum_IBKM)), KEPT)
+    return out_BTNH, (q_BTNH, k_BSKH, v_BSKH, visible, key, out_BTNH, logsum_IBKM)
 
 
 def _backward(dropout: float, saved: Any, dout_BTNH: jax.Array) -> tuple[Any, ...]:

@@ -4,6 +4,9 @@ from typing import Any, NamedTuple
 
 from gptjax.attention.visible import Visible
 
+KEPT = "attention"
+"""The name of what a kernel keeps for its backward pass, by which a policy of rematerialisation knows it."""
+
 
 class Call(NamedTuple):
     """What is asked of a kernel, before there are arrays; see `gptjax.attention.attend`."""

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 
 from gptjax.attention import pallas_kernels as kernels
-from gptjax.attention.call import Call
+from gptjax.attention.call import KEPT, Call
 from gptjax.attention.meetings import Grid, ranges
 from gptjax.attention.visible import Visible
 from gptjax.types import Array
@@ -92,7 +93,7 @@ def _forward(
     B, T, N, _ = q_BTNH.shape
     out = jax.ShapeDtypeStruct(q_BTNH.shape, v_BSKH.dtype), jax.ShapeDtypeStruct((B, N, T), jnp.float32)
     call = _Call(q_BTNH, k_BSKH, v_BSKH, visible, (), interpret)
-    out_BTNH, logsum_BNT = _by_queries(kernels.forward, call, tiles.forward, out)
+    out_BTNH, logsum_BNT = checkpoint_name(_by_queries(kernels.forward, call, tiles.forward, out), KEPT)
     return out_BTNH, (q_BTNH, k_BSKH, v_BSKH, visible, out_BTNH, logsum_BNT)
 
 
@@ -184,7 +185,7 @@ def _run(
     from jax.experimental.pallas import triton  # only where it runs: it is of one kind of GPU, and slow to import
 
     H, visible = call.q_BTNH.shape[3], call.visible
-    return pl.pallas_call(
+    program = pl.pallas_call(
         partial(kernel, kernels.Row(visible.causal, visible.window, _grid(call, tile), H**-0.5)),
         grid=programs,
         in_specs=specs,
@@ -193,7 +194,9 @@ def _run(
         compiler_params=triton.CompilerParams(num_warps=tile.warps, num_stages=tile.stages),
         interpret=call.interpret,
         name=f"attention_{kernel.__name__}",
-    )(*operands)
+    )
+    found: Sequence[jax.Array] = jax.jit(program)(*operands)  # JAX drops no bare call whose results nobody reads
+    return found
 
 
 def _grid(call: _Call, tile: Tile) -> Grid:

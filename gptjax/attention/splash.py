@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptjax.attention.call import Call
+from gptjax.attention.call import KEPT, Call
 from gptjax.attention.visible import Visible
 
 LANES = 128
@@ -99,6 +99,7 @@ def _kernel(length: int, block: int, heads: int, causal: bool, window: int | Non
             block_sizes=sizes,
             head_shards=1,
             q_seq_shards=1,
+            residual_checkpoint_name=KEPT,
             interpret=interpret,
         )
     return jax.tree.map(np.asarray, kernel)

@@ -104,7 +104,7 @@ def features(
     in the first text of a row and 1 in the second; None is 0 everywhere.
     """
     x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, key, types_BT, _kernel(config, place))
-    return through(layer, x_BTD, params["blocks"], config.layers, config.remat, config.scan)
+    return through(layer, x_BTD, params["blocks"], config.layers, config.remat, config.scan, place)
 
 
 def states(

@@ -103,7 +103,7 @@ def features(
 ) -> jax.Array:
     """What the head reads, [B, T, D] in the dtype of the parameters; a key turns dropout on."""
     x_BTD, layer = _begin(config, params, inputs_BT, segments_BT, positions_BT, key, _kernel(config, place))
-    x_BTD = through(layer, x_BTD, params["blocks"], config.layers, config.remat, config.scan)
+    x_BTD = through(layer, x_BTD, params["blocks"], config.layers, config.remat, config.scan, place)
     return _final(config, params, x_BTD)
 
 

@@ -71,7 +71,8 @@ class GPT(ModelConfig):
     attention: Implementation = "auto"
     """Attention kernel for whole rows; auto chooses by machine and shape."""
     remat: Remat = "none"
-    """What backward recomputes to save memory: nothing, whole layers, or all but matrix products."""
+    """What backward recomputes to save memory: nothing; all but products and attention; an MLP's hidden layer too; or
+    whole layers. A CPU then scans."""
     scan: bool = False
     """Compile one layer and loop over it (fast to compile, for deep models) instead of unrolling (fast to run)."""
 

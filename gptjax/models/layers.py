@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from gptjax.models.norm import layer_norm
 from gptjax.models.products import product
@@ -21,7 +22,7 @@ Initializer = Callable[..., jax.Array]
 
 
 class Linear(nn.Module):
-    """x W + b over the last axis."""
+    """x W + b over the last axis; a policy of rematerialisation knows it by the module's name."""
 
     features: int
     bias: bool
@@ -35,7 +36,7 @@ class Linear(nn.Module):
         out = product(x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype), x.dtype)
         if self.bias:
             out += self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
-        return out.reshape(*x.shape[:-1], self.features)
+        return checkpoint_name(out.reshape(*x.shape[:-1], self.features), str(self.name))
 
 
 class Kernel(nn.Module):

@@ -1,34 +1,54 @@
 """Layers one after another: their parameters stacked over a leading axis L, unrolled or looped over."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from gptjax.types import Params
+from gptjax.attention.call import KEPT
+from gptjax.types import Params, Place
 
-Remat = Literal["none", "block", "dots"]
-REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
-    "none": lambda f: f,
-    "block": jax.checkpoint,
-    "dots": partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
-}
-"""What backward recomputes: nothing, whole layers, or all but matrix products."""
+Remat = Literal["none", "dots", "mlp", "block"]
+"""What backward recomputes: nothing; all but products and attention; an MLP's hidden layer too; whole layers."""
+NARROW = ("q", "k", "v", "o", "down", KEPT)
+"""Names of what is as wide as the residual stream: results of `Linear`, and attention."""
+WIDE = ("up", "gate")
+"""And of the MLP's hidden layer before its nonlinearity."""
+CUDNN = "dot_product_attention_fwd_wrapper"
+"""JAX's own cuDNN attention, which has no name inside."""
 
 Layer = Callable[[jax.Array, tuple[Params, Any]], tuple[jax.Array, None]]
 """`layer(x_BTD, (parameters, number)) -> (x_BTD, None)`, the form that `jax.lax.scan` takes."""
 
 
-def through(layer: Layer, x_BTD: jax.Array, blocks: Params, layers: int, remat: Remat, scan: bool) -> jax.Array:
-    """What comes out of the last layer; with `scan` one layer is compiled and looped over."""
-    layer = REMAT[remat](layer)
+def through(
+    layer: Layer, x_BTD: jax.Array, blocks: Params, layers: int, remat: Remat, scan: bool, place: Place | None = None
+) -> jax.Array:
+    """What comes out of the last layer; with `scan` one layer is compiled and looped over.
+
+    So it always is on a CPU where backward recomputes: unrolled, the compiler there would find that a computation is
+    done twice, do it once, and keep the result after all.
+    """
+    platform = jax.default_backend() if place is None else place.platform
+    scan = scan or (platform == "cpu" and remat != "none")
+    if remat != "none":
+        kept = {"dots": (*NARROW, *WIDE), "mlp": NARROW, "block": ()}[remat]
+        # Forward and backward of a loop are programs of their own already, which no compiler merges.
+        layer = jax.checkpoint(layer, policy=partial(_keeps, kept), prevent_cse=not scan)
     if scan:
         return jax.lax.scan(layer, x_BTD, (blocks, jnp.arange(layers)))[0]
     for number, block_params in enumerate(unstack(blocks, layers)):
         x_BTD, _ = layer(x_BTD, (block_params, number))
     return x_BTD
+
+
+def _keeps(names: Sequence[str], primitive: Any, *_: Any, **params: Any) -> bool:
+    """Whether a result is kept for the backward pass, as `jax.checkpoint` asks it."""
+    if primitive.name == CUDNN:
+        return KEPT in names
+    return primitive.name == "name" and params["name"] in names
 
 
 def each(layer: Layer, x_BTD: jax.Array, blocks: Params, layers: int) -> jax.Array:

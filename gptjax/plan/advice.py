@@ -10,7 +10,7 @@ from gptjax.plan.estimate import Estimate
 
 TILE_TOKENS = 8192
 """Tokens whose logits exist at once, in the tiled head that is tried."""
-REMAT = ("none", "dots", "block")
+REMAT = ("none", "dots", "mlp", "block")
 """What backward recomputes, from nothing to all."""
 TRIES = 3
 """Members of a kind that are compiled at most."""

@@ -74,24 +74,13 @@ def unrolled(gpt2, inputs, draw):
     return config, params, gradients(config.build(V, 64), params, inputs, key=jax.random.key(3))
 
 
-@pytest.mark.parametrize("fields", [{"scan": True}, {"remat": "block"}, {"remat": "dots", "scan": True}])
+@pytest.mark.parametrize(
+    "fields", [{"scan": True}, {"remat": "dots", "scan": True}, {"remat": "mlp"}, {"remat": "block"}]
+)
 def test_scanned_and_rematerialised_layers_equal_unrolled_ones(unrolled, inputs, fields):
     config, params, expected = unrolled
     model = replace(config, **fields).build(V, 64)
     assert_trees_close(gradients(model, params, inputs, key=jax.random.key(3)), expected)
-
-
-def saved_bytes(config, inputs):
-    """What the forward pass keeps for the backward pass."""
-    model = config.build(V, 64)
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    _, pull = jax.eval_shape(lambda p: jax.vjp(lambda p: model.features(p, inputs), p), params)
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(pull))
-
-
-def test_rematerialisation_keeps_less(gpt2, inputs):
-    none, dots, whole = (saved_bytes(replace(gpt2, layers=4, remat=r), inputs) for r in ("none", "dots", "block"))
-    assert whole < 0.6 * dots < 0.6 * none
 
 
 def test_grouped_heads_equal_full_heads_with_repeated_kernels(gpt2, inputs, draw):
