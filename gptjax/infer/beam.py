@@ -153,8 +153,8 @@ def _continuations(
         features_N1D, cache = model.extend(params, tokens_N[:, None], cache)
         return model.head(params, features_N1D[:, 0]), cache
 
-    params = model.prepare(params)
     rows, longest = prompts_BS.shape
+    params = model.prepare(params, rows * beams)
     cache = model.cache(rows, longest - 1 + max_tokens, jax.tree.leaves(params)[0].dtype)
     if longest > 1:
         cache = model.extend(params, jnp.asarray(prompts_BS[:, :-1]), cache, lengths_B - 1)[1]

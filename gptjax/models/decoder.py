@@ -17,7 +17,7 @@ from gptjax.models.block import Attention, Block
 from gptjax.models.cache import Cache, Remembered, written
 from gptjax.models.embed import look_up
 from gptjax.models.history import latest
-from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, rotary_angles, run, subkey
+from gptjax.models.layers import TRANSPOSED, CausalConv, LayerNorm, Mlp, RMSNorm, rotary_angles, run, subkey
 from gptjax.models.products import product
 from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through, unstack
@@ -161,23 +161,42 @@ def _begin(
 
 def head(config: GPT, vocab_size: int, params: Params, features: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     """Logits [..., V] in `dtype` of features [..., D], accumulated in float32; -inf for the vocabulary's padding."""
-    whole = not config.tied or "head" in params  # `prepare` gives a tied model a head
-    kernel_DV = params["head"]["kernel"] if whole else params["embed"]["tokens"].T
     flat = features.reshape(-1, features.shape[-1])
-    logits = product(flat, kernel_DV.astype(features.dtype), dtype)
+    logits = product(flat, _output_kernel(params).astype(features.dtype), dtype)
     if config.logit_softcap is not None:
         capped = config.logit_softcap * jnp.tanh(logits.astype(jnp.float32) / config.logit_softcap)
         logits = capped.astype(dtype)
     return unpadded(logits, vocab_size).reshape(*features.shape[:-1], -1)
 
 
-def prepare(config: GPT, params: Params) -> Params:
-    """Parameters for `extend` and `head` with each layer's apart, and a tied output matrix transposed.
+def _output_kernel(params: Params) -> jax.Array:
+    """The head's matrix, [D, V]; a tied model has one of its own only where `prepare` gave it."""
+    head = params.get("head", {})
+    return head["kernel"] if "kernel" in head else head.get(TRANSPOSED, params["embed"]["tokens"]).T
 
-    Inside a compiled loop a CPU would copy every layer out of the stack again for every token.
+
+def prepare(config: GPT, params: Params, rows: int) -> Params:
+    """Parameters for `extend` and `head` with each layer's apart, and matrices as a CPU multiplies so many rows best.
+
+    Inside a compiled loop a CPU would copy every layer out of the stack again for every token. A single row meets one
+    column of a matrix after another, and each is to lie together; several rows meet the matrix row by row.
     """
-    prepared = params | {"blocks": unstack(params["blocks"], config.layers)}
-    return prepared | ({"head": {"kernel": params["embed"]["tokens"].T}} if config.tied else {})
+    blocks = unstack(params["blocks"], config.layers)
+    if rows > 1:
+        return params | {"blocks": blocks, "head": {"kernel": _output_kernel(params)}}
+    head = {} if config.tied else {"head": _by_columns(params["head"])}
+    return params | {"blocks": [_by_columns(block) for block in blocks]} | head
+
+
+def _by_columns(params: Params) -> Params:
+    """Every kernel transposed, under the name by which `Linear` knows it."""
+    found = {}
+    for name, value in params.items():
+        if name == "kernel":
+            found[TRANSPOSED] = value.T
+        else:
+            found[name] = _by_columns(value) if isinstance(value, dict) else value
+    return found
 
 
 def cache(config: GPT, rows: int, length: int, dtype: Any) -> Cache:

@@ -19,6 +19,8 @@ from gptjax.models.norm import layer_norm
 from gptjax.models.products import product
 
 Initializer = Callable[..., jax.Array]
+TRANSPOSED = "transposed"
+"""The name of a matrix [features, in] that `Linear` finds in place of its kernel, laid out for products of one row."""
 
 
 class Linear(nn.Module):
@@ -32,11 +34,14 @@ class Linear(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., in] -> [..., features], in the dtype of x."""
         std = nn.initializers.normal(self.init_std)
-        kernel = self.param("kernel", std, (x.shape[-1], self.features), jnp.float32)
+        if self.has_variable("params", TRANSPOSED):
+            kernel: jax.Array = self.get_variable("params", TRANSPOSED).T
+        else:
+            kernel = self.param("kernel", std, (x.shape[-1], self.features), jnp.float32)
         out = product(x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype), x.dtype)
         if self.bias:
             out += self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
-        return checkpoint_name(out.reshape(*x.shape[:-1], self.features), str(self.name))
+        return checkpoint_name(out.reshape(*x.shape[:-1], self.features), self.name or "linear")
 
 
 class Kernel(nn.Module):
