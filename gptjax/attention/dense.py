@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
+from gptjax.attention.call import KEPT
 from gptjax.attention.dropout import drop
 from gptjax.attention.visible import Visible
 
@@ -17,7 +19,7 @@ def attend(
 ) -> jax.Array:
     """softmax(q k^T / sqrt(H)) v over the visible keys, softmax in float32; see `gptjax.attention.attend`."""
     weights_BKMS = drop(_weights(q_BTNH, k_BSKH, visible), dropout, key)
-    return _mixed(weights_BKMS, v_BSKH, q_BTNH.shape[2])
+    return checkpoint_name(_mixed(weights_BKMS, v_BSKH, q_BTNH.shape[2]), KEPT)
 
 
 def looking(seen: list[jax.Array]) -> Callable[..., jax.Array]:

@@ -25,8 +25,7 @@ def product(x_MD: jax.Array, kernel_DV: jax.Array, dtype: Any) -> jax.Array:
 def _product_forward(
     x_MD: jax.Array, kernel_DV: jax.Array, dtype: Any
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    # Not by calling `product` again, into which a policy of rematerialisation that keeps products would not look.
-    return jnp.matmul(x_MD, kernel_DV, preferred_element_type=dtype), (x_MD, kernel_DV)
+    return product(x_MD, kernel_DV, dtype), (x_MD, kernel_DV)
 
 
 def _product_backward(

@@ -11,9 +11,12 @@ from gptjax.attention.call import KEPT
 from gptjax.types import Params, Place
 
 Remat = Literal["none", "dots", "mlp", "block"]
-"""What backward recomputes: nothing; all but products and attention; an MLP's hidden layer too; whole layers."""
+"""What backward recomputes: nothing; all but products and attention; an MLP's hidden layer too; whole layers.
+
+Attention's dense form, which is for few scores, makes them again under each.
+"""
 NARROW = ("q", "k", "v", "o", "down", KEPT)
-"""Names of what is as wide as the residual stream: results of `Linear`, and attention."""
+"""Names of what is no wider than the residual stream: results of `Linear`, and what attention keeps."""
 WIDE = ("up", "gate")
 """And of the MLP's hidden layer before its nonlinearity."""
 CUDNN = "dot_product_attention_fwd_wrapper"

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from gptjax.config import Run
+from gptjax.models.stack import Remat
 from gptjax.plan.estimate import Estimate
 
 TILE_TOKENS = 8192
 """Tokens whose logits exist at once, in the tiled head that is tried."""
-REMAT = ("none", "dots", "mlp", "block")
+REMAT: tuple[Remat, ...] = get_args(Remat)
 """What backward recomputes, from nothing to all."""
 TRIES = 3
 """Members of a kind that are compiled at most."""

@@ -12,8 +12,8 @@ _OFFERED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 KEPT_BYTES = (2**28, 2**25)
 """Freed allocations up to this size are kept: the second with huge pages, and where an older glibc takes no more.
 
-What is kept leaves holes: of a model whose updates take 150 MB at a time the process held 905 MB with the first and
-563 MB with the second. With pages of 4 KB that costs such updates 10% of their time, with huge ones 0 to 3%.
+What is kept leaves holes: with 2 rows `medium_cpu` of experiments/bench/training.py held 905 MB by the first and 563 MB
+by the second. Not to keep it costs such updates 10% of their time in pages of 4 KB, and 0 to 3% in huge ones.
 """
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Numbers of malloc.h."""
@@ -49,6 +49,6 @@ def offered() -> str:
 
 
 def huge_pages() -> bool:
-    """Whether what malloc gives this process comes in huge pages."""
+    """Whether malloc has huge pages: Linux gives them to all, or the process was started as `gptjax` starts itself."""
     asked = f"{HUGE_PAGES}=1" in os.environ.get("GLIBC_TUNABLES", "").split(":")
     return offered() == "always" or (asked and offered() == "madvise")

@@ -107,6 +107,11 @@ def test_advice_is_what_the_compiler_agrees_to(run, made, monkeypatch):
     assert any(line.startswith("--batch-rows") for line in said)
 
 
+def test_rematerialisation_is_advised_from_mild_to_strong(run, made):
+    changes = dict(advice.kinds(run, estimated(run, made, 2**40)))["recomputation"]
+    assert [change.words.split()[-1] for change in changes] == ["dots", "mlp", "block"]
+
+
 def test_a_state_that_leaves_no_room_is_only_ever_split(run, made):
     none = estimated(run, made, 10_000)
     assert list(advice.kinds(run, none)) == []

@@ -69,6 +69,12 @@ def test_large_arrays_are_written_without_new_page_faults():
 
 
 @glibc
+@pytest.mark.skipif(allocator.offered() != "madvise", reason="Linux gives huge pages to all or to none here")
+def test_with_huge_pages_blocks_of_20_MB_are_written_without_new_page_faults():
+    assert printed(FAULTS, "plain", huge=True)[1] > 100 > printed(FAULTS, "kept", huge=True)[1]
+
+
+@glibc
 @pytest.mark.skipif(allocator.offered() == "never", reason="Linux gives no huge pages here")
 def test_with_huge_pages_large_arrays_leave_no_holes():
     """Megabytes that a process holds at most which writes 100 MB five times over, and small things that stay."""
