@@ -2,7 +2,7 @@
 
 Command      python experiments/bench/training.py CASE [--rounds 7] [--json OUT]     CASE: small_cpu medium_cpu on a
              CPU; gpt2_124m gpt2_350m gpt2_1558m on a GPU
-Cost         small_cpu one minute, medium_cpu six, on two cores; the others two to five minutes on an H200
+Cost         small_cpu three minutes, medium_cpu six, on two cores; the others two to five minutes on an H200
 Forms        gptjax as it is and, on a CPU, with `--model.remat mlp`, for memory
 Peer         torch_gpt.py in this folder: eager, and torch.compile (needs a C++ compiler on a CPU, Triton on a GPU)
 Data         random tokens, Zipf-distributed as text is
