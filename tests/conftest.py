@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -35,6 +36,13 @@ def text(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text("".join(f"line {i} says {i * i % 97} and no more.\n" for i in range(400)), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def cudnn_claimed(monkeypatch):
+    """JAX believes that cuDNN is installed: its attention is traced and lowered, and cannot be run."""
+    library = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
+    monkeypatch.setattr(library, "cuda_versions", SimpleNamespace(cudnn_get_version=lambda: 91000), raising=True)
 
 
 @pytest.fixture(scope="module")

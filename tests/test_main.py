@@ -28,14 +28,13 @@ def started(tmp_path, tunables=None):
     """What a program prints that begins as `gptjax` does, with an environment of its own."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    ran = subprocess.run(
-        [sys.executable, program, "one", "two words"],
-        env=environment(tunables),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return ran.stdout.splitlines()
+    return printed(program, "one", "two words", env=environment(tunables)).splitlines()
+
+
+def printed(*words, env, typed=None):
+    """What Python prints that is started with these words."""
+    command = [sys.executable, *words]
+    return subprocess.run(command, env=env, input=typed, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 def environment(tunables=None):
@@ -73,8 +72,7 @@ def test_a_program_whose_tunables_are_taken_away_does_not_start_for_ever(tmp_pat
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     without = environment() | {"PYTHONPATH": str(tmp_path)}
-    ran = subprocess.run([sys.executable, program], env=without, capture_output=True, text=True, check=True, timeout=60)
-    assert len(ran.stdout.splitlines()) == 3
+    assert len(printed(program, env=without).splitlines()) == 3
 
 
 @offered
@@ -89,17 +87,14 @@ def test_the_command_starts_so_with_all_that_python_was_told(tmp_path):
         "from gptjax.__main__ import main\n"
         "main()\n"
     )
-    command = [sys.executable, "-X", "dev", program, "train", "two words"]
-    ran = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == f"{allocator.HUGE_PAGES}=1 True train two words"
+    found = printed("-X", "dev", program, "train", "two words", env=environment())
+    assert found.strip() == f"{allocator.HUGE_PAGES}=1 True train two words"
 
 
 @offered
 def test_a_program_from_a_pipe_runs_as_it_is():
     program = "from gptjax import __main__ as start; start.with_huge_pages(); print('here')"
-    command = [sys.executable, "-"]
-    ran = subprocess.run(command, input=program, env=environment(), capture_output=True, text=True, check=True)
-    assert ran.stdout == "here\n"
+    assert printed("-", env=environment(), typed=program) == "here\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the program reads Linux's account of a process")

@@ -9,26 +9,26 @@ Temporary memory is the compiler's own count, the gradient itself left out. Time
 in CPU seconds of this process: on one core they are seconds, whoever else is on the machine.
 """
 
-import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import jax
 from command import options, tell
+from interleaved import medians
 
 from gptjax.cli import guarded
 from gptjax.config import ModelConfig
 from gptjax.models.gpt import GPT
-from gptjax.models.stack import Remat
+from gptjax.models.stack import REMAT
 from gptjax.objectives.causal import Causal
 from gptjax.train.step import cast
 from gptjax.types import Batch
 
 BASE = GPT(layers=6, width=384, heads=6, mlp_width=1536, context=256)
 VOCABULARY = 8192
-POLICIES: tuple[Remat, ...] = get_args(Remat)
 
 
 def gradient(config: ModelConfig, rows: int, dtype: str) -> tuple[Any, tuple[Any, Batch]]:
@@ -48,24 +48,22 @@ def gradient(config: ModelConfig, rows: int, dtype: str) -> tuple[Any, tuple[Any
 
 def measure(rows: int, dtype: str, rounds: int) -> list[dict[str, Any]]:
     """A row of the table for each policy."""
-    unrolled = POLICIES[:1] if jax.devices()[0].platform == "cpu" else POLICIES  # a CPU always scans what it recomputes
-    kinds = [*((remat, False) for remat in unrolled), *((remat, True) for remat in POLICIES)]
+    unrolled = REMAT[:1] if jax.devices()[0].platform == "cpu" else REMAT  # a CPU always scans what it recomputes
+    kinds = [*((remat, False) for remat in unrolled), *((remat, True) for remat in REMAT)]
     found = {kind: gradient(replace(BASE, remat=kind[0], scan=kind[1]), rows, dtype) for kind in kinds}
-    for compiled, arguments in found.values():
-        jax.block_until_ready(compiled(*arguments))
-    seconds: dict[tuple[str, bool], list[float]] = {kind: [] for kind in found}
-    for _ in range(rounds):
-        for kind, (compiled, arguments) in found.items():
-            started = time.process_time()
-            jax.block_until_ready(compiled(*arguments))
-            seconds[kind].append(time.process_time() - started)
+
+    def form(compiled: Any, arguments: Any) -> Callable[[], object]:
+        return lambda: jax.block_until_ready(compiled(*arguments))
+
+    forms = {str(kind): form(*made) for kind, made in found.items()}
+    seconds = medians(forms, rounds, clock=time.process_time)
     return [
         {
             "remat": remat,
             "layers": "scanned" if scan else "unrolled",
             "rows": rows,
             "dtype": dtype,
-            "milliseconds": 1e3 * statistics.median(seconds[remat, scan]),
+            "milliseconds": 1e3 * seconds[str((remat, scan))],
             "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
         }
         for (remat, scan), (compiled, _) in found.items()

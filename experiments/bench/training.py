@@ -68,8 +68,9 @@ CASES = {
     "gpt2_1558m": Case(_gpt2(48, 1600, 25, 1024, True), 50257, 50304, 8, "bfloat16", 5),
 }
 LEARNING_RATE, WEIGHT_DECAY, BETAS = 3e-4, 0.1, (0.9, 0.95)
-OURS: dict[str, Remat] = {"gptjax": "none", "gptjax, remat mlp": "mlp"}
-"""What `--model.remat` is; the second on a CPU, where memory is measured."""
+LEAN = "gptjax, remat mlp"
+"""On a CPU only, where memory is measured."""
+OURS: dict[str, Remat] = {"gptjax": "none", LEAN: "mlp"}
 FORMS = dict.fromkeys(OURS, AS_STARTED) | {"torch eager": {}, "torch.compile": {}}
 """Each with its process's environment; huge pages made PyTorch no faster (THP_MEM_ALLOC_ENABLE, or gptjax's way)."""
 PARITY_STEPS = 3
@@ -180,8 +181,8 @@ def alone(name: str, who: str) -> Work:
 def measure(name: str, rounds: int) -> dict[str, Any]:
     """Check parity, then time; one object of results."""
     case = CASES[name]
-    on_cpu = name.endswith("_cpu")
-    forms = {who: environment for who, environment in FORMS.items() if on_cpu or OURS.get(who) != "mlp"}
+    on_cpu = not torch.cuda.is_available()
+    forms = {who: environment for who, environment in FORMS.items() if on_cpu or who != LEAN}
     trainers = {who: Apart(partial(timed, name, who), environment) for who, environment in forms.items()}
     losses = {who: [trainer(1) for _ in range(PARITY_STEPS)] for who, trainer in trainers.items()}
     gaps = {who: float(np.max(np.abs(np.subtract(found, losses["gptjax"])))) for who, found in losses.items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ Remat = Literal["none", "dots", "mlp", "block"]
 
 Attention's dense form, which is for few scores, makes them again under each.
 """
+REMAT: tuple[Remat, ...] = get_args(Remat)
+"""From nothing to all."""
 NARROW = ("q", "k", "v", "o", "down", KEPT)
 """Names of what is no wider than the residual stream: results of `Linear`, and what attention keeps."""
 WIDE = ("up", "gate")

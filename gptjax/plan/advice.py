@@ -3,16 +3,14 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from gptjax.config import Run
-from gptjax.models.stack import Remat
+from gptjax.models.stack import REMAT
 from gptjax.plan.estimate import Estimate
 
 TILE_TOKENS = 8192
 """Tokens whose logits exist at once, in the tiled head that is tried."""
-REMAT: tuple[Remat, ...] = get_args(Remat)
-"""What backward recomputes, from nothing to all."""
 TRIES = 3
 """Members of a kind that are compiled at most."""
 OPTIMISM = 0.8

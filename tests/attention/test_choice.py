@@ -123,10 +123,8 @@ def test_cudnn_that_is_not_installed_is_one_clear_line():
     assert "\n" not in str(caught.value)
 
 
-def lowered_for_cuda(visible, monkeypatch):
+def lowered_for_cuda(visible):
     """The program of value and gradient that a CUDA machine would be given; needs neither GPU nor cuDNN."""
-    library = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
-    monkeypatch.setattr(library, "cuda_versions", SimpleNamespace(cudnn_get_version=lambda: 91000), raising=True)
 
     def loss(q, k, v):
         return jnp.sum(attend(q, k, v, visible, "cudnn", place=GPU).astype(jnp.float32))
@@ -135,12 +133,13 @@ def lowered_for_cuda(visible, monkeypatch):
     return jax.jit(jax.grad(loss, (0, 1, 2))).trace(*operands).lower(lowering_platforms=("cuda",)).as_text()
 
 
+@pytest.mark.usefixtures("cudnn_claimed")
 @pytest.mark.parametrize(
     ("visible", "mask", "window"),
     [(Visible(), "CAUSAL", 0), (Visible(window=5), "CAUSAL", 5), (Visible(causal=False), "NO_MASK", 0)],
 )
-def test_cudnn_lowers_to_fused_calls_forward_and_backward(visible, mask, window, monkeypatch):
-    text = lowered_for_cuda(visible, monkeypatch)
+def test_cudnn_lowers_to_fused_calls_forward_and_backward(visible, mask, window):
+    text = lowered_for_cuda(visible)
     assert "__cudnn$fmhaSoftmax(" in text or '"__cudnn$fmhaSoftmax"' in text
     assert "__cudnn$fmhaSoftmaxBackward" in text
     configs = [json.loads(found.replace("\\22", '"')) for found in re.findall(r'backend_config = "(\{.*?\})"', text)]

@@ -74,14 +74,14 @@ def test_a_cache_longer_than_learnt_positions_is_refused(gpt2):
         gpt2.build(53, 53).cache(1, 25, jnp.float32)
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-def test_prepared_parameters_are_read_as_the_stacked_ones_are(built, inputs, rows):
+@pytest.mark.parametrize(("rows", "rounding"), [(1, 1e-5), (3, 1e-6)])  # a row alone is summed in another order
+def test_prepared_parameters_are_read_as_the_stacked_ones_are(built, inputs, rows, rounding):
     model, prepared = built.model, built.model.prepare(built.params, rows)
     assert ("transposed" in prepared["blocks"][0]["mlp"]["up"]) == (rows == 1)
     cache = model.cache(3, 20, jnp.float32)
     expected, after = built.extend(built.params, inputs[:, :7], cache)
     found, kept = built.extend(prepared, inputs[:, :7], cache)
-    assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-4, atol=1e-5), kept, after)
+    assert_allclose(found, expected, rtol=1e-5, atol=rounding)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5, atol=rounding), kept, after)
     logits = model.head(built.params, expected)
     assert_allclose(model.head(prepared, expected), logits, rtol=1e-5, atol=1e-5)
