@@ -28,8 +28,9 @@ def with_huge_pages() -> None:
     """
     told = os.environ.get("GLIBC_TUNABLES", "")
     settled = HUGE_PAGES in told or STARTED in os.environ
-    read = not sys.argv or sys.argv[0] in ("", "-")  # from a terminal or pipe, which has the program only once
-    if settled or read or not sys.executable or offered() != "madvise":
+    # A terminal or a pipe has the program only once.
+    twice = bool(sys.argv) and (sys.argv[0] in ("-c", "-m") or os.path.isfile(sys.argv[0]))
+    if settled or not twice or not sys.executable or offered() != "madvise":
         return
     os.environ["GLIBC_TUNABLES"] = os.environ[STARTED] = ":".join(filter(None, [told, f"{HUGE_PAGES}=1"]))
     with contextlib.suppress(OSError):  # then it goes on as it is

@@ -92,9 +92,10 @@ def test_the_command_starts_so_with_all_that_python_was_told(tmp_path):
 
 
 @offered
-def test_a_program_from_a_pipe_runs_as_it_is():
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_a_program_from_a_pipe_runs_as_it_is(name):
     program = "from gptjax import __main__ as start; start.with_huge_pages(); print('here')"
-    assert printed("-", env=environment(), typed=program) == "here\n"
+    assert printed(name, env=environment(), typed=program) == "here\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the program reads Linux's account of a process")

@@ -150,11 +150,11 @@ def _continuations(
     """All but the last token of each prompt is read once, and what is remembered of it repeated for W hypotheses."""
 
     def speak(tokens_N: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-        features_N1D, cache = model.extend(params, tokens_N[:, None], cache)
-        return model.head(params, features_N1D[:, 0]), cache
+        features_N1D, cache = model.extend(prepared, tokens_N[:, None], cache)
+        return model.head(prepared, features_N1D[:, 0]), cache
 
     rows, longest = prompts_BS.shape
-    params = model.prepare(params, rows * beams)
+    prepared = model.prepare(params, rows * beams)
     cache = model.cache(rows, longest - 1 + max_tokens, jax.tree.leaves(params)[0].dtype)
     if longest > 1:
         cache = model.extend(params, jnp.asarray(prompts_BS[:, :-1]), cache, lengths_B - 1)[1]

@@ -159,9 +159,9 @@ def _generate(
     Loop in loop: between two times that rows are read afresh, the inner ones only read on, each to the end of its
     cache. What a conditional in a single loop chose between would be whole caches, which a CPU copies at every step.
     """
-    width, params = tokens_BW.shape[1], model.prepare(params, len(tokens_BW))
+    width, prepared = tokens_BW.shape[1], model.prepare(params, len(tokens_BW))
     room = width if model.recurrent else model.context
-    draw = functools.partial(_drawn, model, decoding, eos_id, params, key)
+    draw = functools.partial(_drawn, model, decoding, eos_id, prepared, key)
 
     def empty(length: int) -> Cache:
         return model.cache(len(tokens_BW), length, jax.tree.leaves(params)[0].dtype)
@@ -170,7 +170,7 @@ def _generate(
         return (loop.step < max_tokens) & ~jnp.all(loop.done_B)
 
     def read_on(loop: _Loop) -> _Loop:
-        return draw(*_read_on(model, params, loop))
+        return draw(*_read_on(model, prepared, loop))
 
     def until_full(columns: int, lengths: list[int], loop: _Loop) -> _Loop:
         length, *longer = lengths

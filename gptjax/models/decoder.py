@@ -162,38 +162,42 @@ def _begin(
 def head(config: GPT, vocab_size: int, params: Params, features: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     """Logits [..., V] in `dtype` of features [..., D], accumulated in float32; -inf for the vocabulary's padding."""
     flat = features.reshape(-1, features.shape[-1])
-    logits = product(flat, _output_kernel(params).astype(features.dtype), dtype)
+    logits = product(flat, _output_kernel(config, params).astype(features.dtype), dtype)
     if config.logit_softcap is not None:
         capped = config.logit_softcap * jnp.tanh(logits.astype(jnp.float32) / config.logit_softcap)
         logits = capped.astype(dtype)
     return unpadded(logits, vocab_size).reshape(*features.shape[:-1], -1)
 
 
-def _output_kernel(params: Params) -> jax.Array:
+def _output_kernel(config: GPT, params: Params) -> jax.Array:
     """The head's matrix, [D, V]; a tied model has one of its own only where `prepare` gave it."""
-    head = params.get("head", {})
-    return head["kernel"] if "kernel" in head else head.get(TRANSPOSED, params["embed"]["tokens"]).T
+    if config.tied and "head" not in params:
+        return params["embed"]["tokens"].T
+    head = params["head"]
+    return head[TRANSPOSED].T if TRANSPOSED in head else head["kernel"]
 
 
 def prepare(config: GPT, params: Params, rows: int) -> Params:
     """Parameters for `extend` and `head` with each layer's apart, and matrices as a CPU multiplies so many rows best.
 
     Inside a compiled loop a CPU would copy every layer out of the stack again for every token. A single row meets one
-    column of a matrix after another, and each is to lie together; several rows meet the matrix row by row.
+    column of a matrix after another: where each lies together, the columns are shared out among the cores. Several rows
+    meet the matrix row by row.
     """
     blocks = unstack(params["blocks"], config.layers)
     if rows > 1:
-        return params | {"blocks": blocks, "head": {"kernel": _output_kernel(params)}}
+        return params | {"blocks": blocks, "head": {"kernel": _output_kernel(config, params)}}
     head = {} if config.tied else {"head": _by_columns(params["head"])}
     return params | {"blocks": [_by_columns(block) for block in blocks]} | head
 
 
 def _by_columns(params: Params) -> Params:
-    """Every kernel transposed, under the name by which `Linear` knows it."""
+    """Every kernel transposed, under the name by which `Linear` knows it, and apart: where the compiler sees that the
+    product transposes it back it does neither."""
     found = {}
     for name, value in params.items():
         if name == "kernel":
-            found[TRANSPOSED] = value.T
+            found[TRANSPOSED] = jax.lax.optimization_barrier(value.T)
         else:
             found[name] = _by_columns(value) if isinstance(value, dict) else value
     return found
