@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, AxisType
 
 from gptjax.models.embed import look_up
 from gptjax.objectives import blocks
@@ -82,7 +82,7 @@ def test_only_a_cpu_reads_the_batch_by_blocks(platform, loops):
 
 
 def test_devices_meet_once_however_many_blocks_there_are():
-    mesh = AbstractMesh((1, 2, 1), sharding.AXES)
+    mesh = AbstractMesh((1, 2, 1), sharding.AXES, axis_types=(AxisType.Auto,) * 3)
     place = Place("cpu", mesh, rows=("data", "fsdp"), heads=("tensor",))
     even = jax.tree.map(lambda leaf: leaf[: B - 1], BATCH)
     traced = jax.jit(jax.grad(lambda t: blocks.summed(nats, place, t, *even)[0])).trace(tables())
