@@ -78,7 +78,8 @@ def update(run: Run, tokenizer: Tokenizer, devices: Sequence[Any], quick: bool =
         notes = (*notes, "training itself makes two devices of a CPU for this objective")
     notes = (*widest.notes, *run.model.notes(shape[-1], packed, run.precision, place), *notes)
     step = make_step(run, loss_of(run, objective), optimizer, sharding.layout(mesh))
-    with warnings.catch_warnings():
+    # Since JAX 0.12 a Pallas kernel asks the mesh around it which GPU it is made for, and this machine otherwise.
+    with warnings.catch_warnings(), jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         warnings.simplefilter("ignore", RuntimeWarning)  # a slower kernel is in the notes
         traced = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).trace(state, batch)
         lowered = traced.lower(lowering_platforms=(platform,))

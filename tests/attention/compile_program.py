@@ -59,7 +59,9 @@ def compiled(devices, T, N, K, H, dtype, mask):
         visible = Visible(window=mask.get("window"), segments_BT=segments_BT)
         return jnp.square(attend(q, k, v, visible, place=place).astype(jnp.float32)).sum()
 
-    return jax.jit(jax.grad(loss, (0, 1, 2))).lower(q, k, k, segments).compile()
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # as `plan` does
+        lowered = jax.jit(jax.grad(loss, (0, 1, 2))).lower(q, k, k, segments)
+    return lowered.compile()
 
 
 def main():
