@@ -98,7 +98,7 @@ def _pair(
         raise DataError(
             f"request {number}: its continuation has {len(after)} tokens; 1 to {model.context} can be scored"
         )
-    low, high = min(before.min(), after.min()), max(before.max(), after.max())
+    low, high = min(np.min(before), np.min(after)), max(np.max(before), np.max(after))
     if low < 0 or high >= model.vocab_size:
         wrong = low if low < 0 else high
         raise DataError(f"request {number}: id {wrong} is not among the model's {model.vocab_size}, from 0 on")

@@ -118,7 +118,7 @@ def _room(pairs: Sequence[Pair], by_context: Sequence[list[int]]) -> Branches:
     read_R = np.array([len(pairs[number][1]) - 1 for numbers in by_context for number in numbers])
     length_X = np.array([len(pairs[numbers[0]][0]) for numbers in by_context])
     best, least = Branches(1, 0), float(np.sum(length_X[x_R] + read_R))
-    most = min(int(np.bincount(x_R).max()), MOST_SHARING)
+    most = min(int(np.max(np.bincount(x_R))), MOST_SHARING)
     for U in sorted({rung(int(read)) for read in set(read_R.tolist())}):
         short_X = np.bincount(x_R[read_R <= U], minlength=len(length_X))
         long = np.sum((length_X[x_R] + read_R)[read_R > U])

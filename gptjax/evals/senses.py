@@ -30,7 +30,7 @@ class Spread(NamedTuple):
 def spread(x_LED: np.ndarray, senses_E: np.ndarray) -> Spread:
     """Of the vectors of one word's occurrences; raises `DataError` unless two senses have two occurrences each."""
     counts = np.unique(senses_E, return_counts=True)[1]
-    if len(counts) < 2 or counts.min() < 2:
+    if len(counts) < 2 or np.min(counts) < 2:
         raise DataError(f"a word needs two senses of two occurrences at least, and there are {counts.tolist()}")
     refuse_non_finite("vector of layer", x_LED)
     unit_LED = x_LED / np.maximum(np.linalg.norm(x_LED, axis=-1, keepdims=True), 1e-30)

@@ -123,7 +123,7 @@ def generate(
     for row, prompt in enumerate(prompts):
         _check(row, prompt, model.vocab_size)
     counts_B = np.array([len(prompt) for prompt in prompts], np.int32)
-    longest = int(counts_B.max())
+    longest = int(np.max(counts_B))
     # Filled up to few widths, so that few programs are compiled; but not beyond a context that has room for all.
     filled = min(rung(longest), max(longest, model.context - max_tokens))
     tokens_BW = np.zeros((len(prompts), filled + max_tokens), np.int32)

@@ -173,7 +173,7 @@ def pairs(sentences_BU: jax.Array, reach_BT: jax.Array) -> jax.Array:
     distance_TU = np.abs(np.arange(U) - window - np.arange(T)[:, None])
     same_BTU = sentences_BU[:, None] == sentences_BU[:, window : window + T, None]
     # Padding has no reach as a centre, and no sentence's number as a word around one.
-    return (distance_TU > 0) & (distance_TU <= reach_BT[..., None]) & same_BTU
+    return same_BTU & (distance_TU > 0) & (distance_TU <= reach_BT[..., None])
 
 
 @jax.custom_jvp
