@@ -192,11 +192,11 @@ def prepare(config: GPT, params: Params, rows: int) -> Params:
 
 
 def _by_columns(params: Params) -> Params:
-    """Every kernel transposed, under the name by which `Linear` knows it, and apart: where the compiler sees that the
-    product transposes it back it does neither."""
+    """Every kernel transposed, under the name by which `Linear` knows it."""
     found = {}
     for name, value in params.items():
         if name == "kernel":
+            # Apart, or the compiler sees that the product transposes it back, and does neither.
             found[TRANSPOSED] = jax.lax.optimization_barrier(value.T)
         else:
             found[name] = _by_columns(value) if isinstance(value, dict) else value
