@@ -7,7 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from gptjax.train import allocator
+
 TARGETS = Path(__file__).parent / "targets.py"
+huge_pages_for_the_asking = pytest.mark.skipif(
+    allocator.offered() != "madvise", reason="Linux gives huge pages to all or to none here"
+)
 
 
 def gptjax(*words: str | Path, devices: int = 1, **options) -> subprocess.Popen:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from runs import huge_pages_for_the_asking
 
 from gptjax import __main__ as start
 from gptjax.train import allocator
@@ -21,7 +22,6 @@ huge = next(line for line in open("/proc/self/smaps_rollup") if line.startswith(
 print(os.environ.get("GLIBC_TUNABLES"), int(huge.split()[1]) // 1024)
 """
 NOT_ASKED = f"{allocator.HUGE_PAGES}=0"
-offered = pytest.mark.skipif(allocator.offered() != "madvise", reason="Linux gives huge pages to all or to none here")
 
 
 def started(tmp_path, tunables=None):
@@ -44,28 +44,28 @@ def environment(tunables=None):
     return kept | asked | {"NUMPY_MADVISE_HUGEPAGE": "0"}
 
 
-@offered
+@huge_pages_for_the_asking
 def test_a_program_starts_again_once_as_the_same_process_with_the_same_arguments(tmp_path):
     first, second, _ = started(tmp_path)
     assert first == second
     assert first.endswith("one two words")
 
 
-@offered
+@huge_pages_for_the_asking
 def test_large_arrays_then_lie_in_huge_pages(tmp_path):
     tunables, megabytes = started(tmp_path)[-1].split()
     assert tunables == f"{allocator.HUGE_PAGES}=1"
     assert int(megabytes) > 80
 
 
-@offered
+@huge_pages_for_the_asking
 def test_other_tunables_stay(tmp_path):
     assert started(tmp_path, "glibc.malloc.top_pad=4096")[-1].startswith(
         f"glibc.malloc.top_pad=4096:{allocator.HUGE_PAGES}=1 "
     )
 
 
-@offered
+@huge_pages_for_the_asking
 def test_a_program_whose_tunables_are_taken_away_does_not_start_for_ever(tmp_path):
     thief = tmp_path / "sitecustomize.py"
     thief.write_text("import os\nos.environ.pop('GLIBC_TUNABLES', None)")
@@ -75,7 +75,7 @@ def test_a_program_whose_tunables_are_taken_away_does_not_start_for_ever(tmp_pat
     assert len(printed(program, env=without).splitlines()) == 3
 
 
-@offered
+@huge_pages_for_the_asking
 def test_the_command_starts_so_with_all_that_python_was_told(tmp_path):
     cli = "import os, sys\n\ndef main():\n    print(os.environ['GLIBC_TUNABLES'], sys.flags.dev_mode, *sys.argv[1:])"
     program = tmp_path / "program.py"
@@ -91,7 +91,7 @@ def test_the_command_starts_so_with_all_that_python_was_told(tmp_path):
     assert found.strip() == f"{allocator.HUGE_PAGES}=1 True train two words"
 
 
-@offered
+@huge_pages_for_the_asking
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
 def test_a_program_from_a_pipe_runs_as_it_is(name):
     program = "from gptjax import __main__ as start; start.with_huge_pages(); print('here')"

@@ -18,7 +18,7 @@ from gptjax.models.cache import Cache, Remembered, written
 from gptjax.models.embed import look_up
 from gptjax.models.history import latest
 from gptjax.models.layers import TRANSPOSED, CausalConv, LayerNorm, Mlp, RMSNorm, rotary_angles, run, subkey
-from gptjax.models.products import product
+from gptjax.models.products import product, transposed
 from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through, unstack
 from gptjax.types import Array, Inside, Key, Params, Place
@@ -196,8 +196,7 @@ def _by_columns(params: Params) -> Params:
     found = {}
     for name, value in params.items():
         if name == "kernel":
-            # Apart, or the compiler sees that the product transposes it back, and does neither.
-            found[TRANSPOSED] = jax.lax.optimization_barrier(value.T)
+            found[TRANSPOSED] = transposed(value)
         else:
             found[name] = _by_columns(value) if isinstance(value, dict) else value
     return found

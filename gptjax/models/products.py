@@ -46,8 +46,8 @@ def _contracted(x_MD: jax.Array, dout_MV: jax.Array) -> jax.Array:
 
 def _contracted_on_cpu(x_MD: jax.Array, dout_MV: jax.Array) -> jax.Array:
     if x_MD.shape[1] <= dout_MV.shape[1]:
-        return _transposed(x_MD) @ dout_MV
-    return jax.lax.optimization_barrier(_transposed(dout_MV) @ x_MD).T
+        return transposed(x_MD) @ dout_MV
+    return jax.lax.optimization_barrier(transposed(dout_MV) @ x_MD).T
 
 
 @jax.custom_vjp
@@ -61,7 +61,7 @@ def _mixed_forward(shares_BTU: jax.Array, x_BUD: jax.Array) -> tuple[jax.Array, 
 
 
 def _mixed_backward(shares_BTU: jax.Array, dsums_BTD: jax.Array) -> tuple[None, jax.Array]:
-    return None, _product(_transposed(shares_BTU), dsums_BTD)
+    return None, _product(transposed(shares_BTU), dsums_BTD)
 
 
 mixed.defvjp(_mixed_forward, _mixed_backward)
@@ -79,7 +79,7 @@ def _scores_forward(x_BTD: jax.Array, y_BCD: jax.Array) -> tuple[jax.Array, tupl
 
 def _scores_backward(factors: tuple[jax.Array, jax.Array], dscores_BTC: jax.Array) -> tuple[jax.Array, jax.Array]:
     x_BTD, y_BCD = factors
-    return _product(dscores_BTC, y_BCD), _product(_transposed(dscores_BTC), x_BTD)
+    return _product(dscores_BTC, y_BCD), _product(transposed(dscores_BTC), x_BTD)
 
 
 scores.defvjp(_scores_forward, _scores_backward)
@@ -89,7 +89,6 @@ def _product(left_BTU: jax.Array, right_BUD: jax.Array) -> jax.Array:
     return jnp.einsum("btu,bud->btd", left_BTU.astype(right_BUD.dtype), right_BUD)
 
 
-def _transposed(left: jax.Array) -> jax.Array:
-    """The last two axes exchanged."""
-    # Apart, or the compiler puts the transposition back into the product.
-    return jax.lax.optimization_barrier(left.mT)
+def transposed(x: jax.Array) -> jax.Array:
+    """The last two axes exchanged, and apart: else the compiler puts the transposition back into the product."""
+    return jax.lax.optimization_barrier(x.mT)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from runs import huge_pages_for_the_asking
 
 from gptjax.train import allocator
 
@@ -69,7 +70,7 @@ def test_large_arrays_are_written_without_new_page_faults():
 
 
 @glibc
-@pytest.mark.skipif(allocator.offered() != "madvise", reason="Linux gives huge pages to all or to none here")
+@huge_pages_for_the_asking
 def test_with_huge_pages_blocks_of_20_MB_are_written_without_new_page_faults():
     assert printed(FAULTS, "plain", huge=True)[1] > 100 > printed(FAULTS, "kept", huge=True)[1]
 
