@@ -9,28 +9,31 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from gptjax.train.step import ANYWHERE, Spread
+
 A, B, C = 3.4445, -4.7750, 2.0315
 
 
-def orthogonalised(matrices: jax.Array, steps: int) -> jax.Array:
-    """Each matrix of [..., in, out] by itself, in its dtype.
+def orthogonalised(matrices: jax.Array, steps: int, spread: Spread = ANYWHERE.spread) -> jax.Array:
+    """Each matrix of [..., in, out] by itself, in its dtype; `spread` divides them among devices.
 
     On a CPU in the dtype that is given, layer after layer; elsewhere in bfloat16, all layers in one batched product.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     wide_LMN = (matrices.mT if tall else matrices).reshape(-1, *sorted(matrices.shape[-2:]))
-    out_LMN = jax.lax.platform_dependent(wide_LMN, cpu=partial(_one_by_one, steps), default=partial(_at_once, steps))
+    forms = {"cpu": partial(_one_by_one, steps, spread), "default": partial(_at_once, steps, spread)}
+    out_LMN = jax.lax.platform_dependent(wide_LMN, **forms)
     return (out_LMN.mT if tall else out_LMN).reshape(matrices.shape)
 
 
-def _at_once(steps: int, x_LMN: jax.Array) -> jax.Array:
-    return _iterated(x_LMN.astype(jnp.bfloat16), steps).astype(x_LMN.dtype)
+def _at_once(steps: int, spread: Spread, x_LMN: jax.Array) -> jax.Array:
+    return spread(partial(_iterated, steps=steps), x_LMN.astype(jnp.bfloat16)).astype(x_LMN.dtype)
 
 
-def _one_by_one(steps: int, x_LMN: jax.Array) -> jax.Array:
+def _one_by_one(steps: int, spread: Spread, x_LMN: jax.Array) -> jax.Array:
     M, N = x_LMN.shape[-2:]
-    form = _through_gram if N >= 2 * M else _iterated
-    return jax.lax.map(lambda x_MN: form(x_MN, steps), x_LMN)
+    form = partial(_through_gram if N >= 2 * M else _iterated, steps=steps)
+    return spread(lambda x_LMN: jax.lax.map(form, x_LMN), x_LMN)
 
 
 def _iterated(x_MN: jax.Array, steps: int) -> jax.Array:

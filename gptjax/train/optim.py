@@ -16,6 +16,7 @@ from optax import contrib
 from gptjax.config import OptimizerConfig
 from gptjax.train.muon import orthogonalised
 from gptjax.train.state import path_of
+from gptjax.train.step import ANYWHERE, Spread
 from gptjax.types import Params
 
 Role = Literal["matrix", "head", "embedding", "gain"]
@@ -189,13 +190,18 @@ class Muon(Optimizer):
             rate = _scaled(self.adam_learning_rate if peak is None else peak, schedule)
             return optax.adamw(rate, self.beta1, self.beta2, self.eps, weight_decay=self.weight_decay, mask=mask)
 
-        def direction(momentum: jax.Array) -> jax.Array:
-            return _widen(orthogonalised(momentum, self.newton_schulz_steps))
+        def directions(
+            momenta: Params, state: Any, _: Any = None, *, spread: Spread = ANYWHERE.spread, **others: Any
+        ) -> tuple[Params, Any]:
+            def direction(momentum: jax.Array) -> jax.Array:
+                return _widen(orthogonalised(momentum, self.newton_schulz_steps, spread))
+
+            return jax.tree.map(direction, momenta), state
 
         matrices = optax.chain(
             # Without steps of its own: the momentum's direction, of Frobenius norm 1.
             contrib.scale_by_muon(ns_steps=0, beta=self.momentum, weight_dimension_numbers=_layers),
-            optax.stateless(lambda updates, _: jax.tree.map(direction, updates)),
+            optax.GradientTransformationExtraArgs(optax.init_empty_state, directions),
             optax.add_decayed_weights(self.weight_decay, mask),
             optax.scale_by_learning_rate(_scaled(self.learning_rate, schedule)),
         )

@@ -7,9 +7,11 @@ moments, averages) over fsdp and tensor. Values never depend on the layout, only
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -105,7 +107,8 @@ def abstract_params(abstract: Any, mesh: DeviceMesh) -> Any:
 def layout(mesh: DeviceMesh) -> Layout:
     """Keeps fsdp what it should be: the compute copy whole along it, so that each device multiplies its own rows.
 
-    Left alone, the compiler splits every product along the width instead, and moves activations between all devices.
+    Left alone, the compiler splits every product along the width instead, and moves activations between all devices. An
+    update rule's products it splits likewise, or has every device make all of them; they are divided by matrices.
     """
 
     def constrain(tree: Params, without: tuple[str, ...]) -> Params:
@@ -115,7 +118,41 @@ def layout(mesh: DeviceMesh) -> Layout:
 
         return jax.tree_util.tree_map_with_path(place, tree)
 
-    return Layout(gather=lambda params: constrain(params, ("fsdp",)), scatter=lambda gradient: constrain(gradient, ()))
+    return Layout(
+        gather=lambda params: constrain(params, ("fsdp",)),
+        scatter=lambda gradient: constrain(gradient, ()),
+        spread=partial(_spread, mesh),
+    )
+
+
+def _spread(mesh: DeviceMesh, function: Callable[[jax.Array], jax.Array], items: jax.Array) -> jax.Array:
+    """Divided over fsdp and tensor, which may hold parts of every item, and over as much of data as there are items.
+
+    Each device gets its items whole, once. Where they do not go round some devices work on zeros.
+    """
+    data, parts = mesh.shape["data"], mesh.shape["fsdp"] * mesh.shape["tensor"]
+    ways = max(ways for ways in range(1, data + 1) if data % ways == 0 and ways * parts <= max(len(items), parts))
+    if parts * ways == 1:
+        return function(items)
+    share = -(-len(items) // (parts * ways))
+
+    def here(items: jax.Array) -> jax.Array:
+        if ways == 1:
+            return function(items)
+        mine = function(jax.lax.dynamic_slice_in_dim(items, jax.lax.axis_index("data") % ways * share, share))
+        groups = [list(range(first, first + ways)) for first in range(0, data, ways)]
+        return jax.lax.all_gather(mine, "data", axis_index_groups=groups, tiled=True)
+
+    def through(items: jax.Array) -> jax.Array:
+        # From items that two axes hold parts of the compiler finds no way but one over whole stacks on every device.
+        held = mesh.shape["fsdp"] > 1 and mesh.shape["tensor"] > 1
+        return jax.lax.with_sharding_constraint(items, NamedSharding(mesh, PartitionSpec("fsdp"))) if held else items
+
+    padding = [(0, share * parts * ways - len(items))] + [(0, 0)] * (items.ndim - 1)
+    spec = PartitionSpec(("fsdp", "tensor"))
+    # check_vma: gathered within groups, copies are equal, and JAX knows them so only if they are gathered from all.
+    spread = jax.shard_map(here, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    return through(spread(through(jnp.pad(items, padding))))[: len(items)]
 
 
 def _spec(
