@@ -38,9 +38,11 @@ def token_nats(logits_BTV: Array, targets_BT: Array) -> jax.Array:
 
 def losses(logits_BTV: Array, targets_BT: Array, regular: Regular = PLAIN) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of every token, in float32: (nats_BT, loss_BT with what is added to it, log_z_BT)."""
+    # Looked up in the logits as they are: a look-up in their float32 would have all of it written to memory.
+    target_BT = jnp.take_along_axis(jnp.asarray(logits_BTV), jnp.asarray(targets_BT)[..., None], axis=-1)[..., 0]
     logits_BTV = jnp.asarray(logits_BTV, jnp.float32)
     log_z_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-    nats_BT = loss_BT = log_z_BT - jnp.take_along_axis(logits_BTV, jnp.asarray(targets_BT)[..., None], axis=-1)[..., 0]
+    nats_BT = loss_BT = log_z_BT - target_BT.astype(jnp.float32)
     if regular.label_smoothing:
         real_BTV = logits_BTV > -jnp.inf
         mean_BT = jnp.mean(jnp.where(real_BTV, logits_BTV, 0.0), axis=-1, where=real_BTV)

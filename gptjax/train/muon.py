@@ -4,36 +4,48 @@ Newton-Schulz: X <- (a + b A + c A^2) X with A = X X^T, from a Frobenius norm of
 Jordan et al. (2024), under which singular values end between about 0.7 and 1.2. The smaller side is squared.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from gptjax.train.step import ANYWHERE, Spread
+from gptjax.train.step import ANYWHERE, Layout, Spread
+from gptjax.types import Params
 
 A, B, C = 3.4445, -4.7750, 2.0315
 
 
-def orthogonalised(matrices: jax.Array, steps: int, spread: Spread = ANYWHERE.spread) -> jax.Array:
-    """Each matrix of [..., in, out] by itself, in its dtype; `spread` divides them among devices.
+def orthogonalised(matrices: Params, steps: int, layout: Layout = ANYWHERE) -> Params:
+    """Each matrix of every [..., in, out] by itself, in its dtype; on several devices each has its own to do.
 
     On a CPU in the dtype that is given, layer after layer; elsewhere in bfloat16, all layers in one batched product.
     """
+    forms = {"cpu": partial(_one_by_one, steps, layout), "default": partial(_at_once, steps, layout)}
+    return jax.lax.platform_dependent(matrices, **forms)
+
+
+def _at_once(steps: int, layout: Layout, matrices: Params) -> Params:
+    # As parameters lie before and after: else the compiler moves them between devices in float32, twice the bytes.
+    low = layout.scatter(jax.tree.map(lambda x: x.astype(jnp.bfloat16), matrices))
+    found = layout.scatter(jax.tree.map(partial(_wide, layout.spread, partial(_iterated, steps=steps)), low))
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), found, matrices)
+
+
+def _one_by_one(steps: int, layout: Layout, matrices: Params) -> Params:
+    def form(x_LMN: jax.Array) -> jax.Array:
+        M, N = x_LMN.shape[-2:]
+        return jax.lax.map(partial(_through_gram if N >= 2 * M else _iterated, steps=steps), x_LMN)
+
+    return jax.tree.map(partial(_wide, layout.spread, form), matrices)
+
+
+def _wide(spread: Spread, form: Callable[[jax.Array], jax.Array], matrices: jax.Array) -> jax.Array:
+    """What a form makes of a stack [L, M, N] of wide matrices (M <= N), of matrices [..., in, out] of any shape."""
     tall = matrices.shape[-2] > matrices.shape[-1]
     wide_LMN = (matrices.mT if tall else matrices).reshape(-1, *sorted(matrices.shape[-2:]))
-    forms = {"cpu": partial(_one_by_one, steps, spread), "default": partial(_at_once, steps, spread)}
-    out_LMN = jax.lax.platform_dependent(wide_LMN, **forms)
+    out_LMN = spread(form, wide_LMN)
     return (out_LMN.mT if tall else out_LMN).reshape(matrices.shape)
-
-
-def _at_once(steps: int, spread: Spread, x_LMN: jax.Array) -> jax.Array:
-    return spread(partial(_iterated, steps=steps), x_LMN.astype(jnp.bfloat16)).astype(x_LMN.dtype)
-
-
-def _one_by_one(steps: int, spread: Spread, x_LMN: jax.Array) -> jax.Array:
-    M, N = x_LMN.shape[-2:]
-    form = partial(_through_gram if N >= 2 * M else _iterated, steps=steps)
-    return spread(lambda x_LMN: jax.lax.map(form, x_LMN), x_LMN)
 
 
 def _iterated(x_MN: jax.Array, steps: int) -> jax.Array:

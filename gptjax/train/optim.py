@@ -16,7 +16,7 @@ from optax import contrib
 from gptjax.config import OptimizerConfig
 from gptjax.train.muon import orthogonalised
 from gptjax.train.state import path_of
-from gptjax.train.step import ANYWHERE, Spread
+from gptjax.train.step import ANYWHERE, Layout
 from gptjax.types import Params
 
 Role = Literal["matrix", "head", "embedding", "gain"]
@@ -191,12 +191,9 @@ class Muon(Optimizer):
             return optax.adamw(rate, self.beta1, self.beta2, self.eps, weight_decay=self.weight_decay, mask=mask)
 
         def directions(
-            momenta: Params, state: Any, _: Any = None, *, spread: Spread = ANYWHERE.spread, **others: Any
+            momenta: Params, state: Any, _: Any = None, *, layout: Layout = ANYWHERE, **others: Any
         ) -> tuple[Params, Any]:
-            def direction(momentum: jax.Array) -> jax.Array:
-                return _widen(orthogonalised(momentum, self.newton_schulz_steps, spread))
-
-            return jax.tree.map(direction, momenta), state
+            return jax.tree.map(_widen, orthogonalised(momenta, self.newton_schulz_steps, layout)), state
 
         matrices = optax.chain(
             # Without steps of its own: the momentum's direction, of Frobenius norm 1.

@@ -119,7 +119,8 @@ def layout(mesh: DeviceMesh) -> Layout:
         return jax.tree_util.tree_map_with_path(place, tree)
 
     return Layout(
-        gather=lambda params: constrain(params, ("fsdp",)),
+        # As it lies and then gathered: else the compiler gathers what the copy was cast from, twice the bytes.
+        gather=lambda params: constrain(constrain(params, ()), ("fsdp",)),
         scatter=lambda gradient: constrain(gradient, ()),
         spread=partial(_spread, mesh),
     )

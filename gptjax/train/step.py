@@ -23,14 +23,14 @@ Spread = Callable[[Callable[[jax.Array], jax.Array], jax.Array], jax.Array]
 
 
 class Layout(NamedTuple):
-    """Where the compute copy of the parameters and its gradient lie while an update is made, and who makes it."""
+    """Where things lie while an update is made, and which device makes what; update rules get it as `layout`."""
 
     gather: Callable[[Params], Params] = lambda params: params
     """Brings the compute copy together, once an update."""
     scatter: Callable[[Params], Params] = lambda gradient: gradient
-    """Splits a micro-batch's gradient as the master weights are split."""
+    """Splits a tree by the parameters' paths, such as a micro-batch's gradient, as the master weights are split."""
     spread: Spread = lambda function, items: function(items)
-    """Divides among devices what an update rule makes of whole matrices; rules take it as an argument of `update`."""
+    """Divides among devices what is made of whole matrices."""
 
 
 ANYWHERE = Layout()
@@ -146,7 +146,7 @@ def _apply(
     ema_decay: float | None,
 ) -> tuple[Params, Any, Params | None]:
     """The parameters, optimizer state and average that follow, were the gradient finite."""
-    updates, opt_state = rule.update(gradient, state.opt_state, state.params, spread=layout.spread)
+    updates, opt_state = rule.update(gradient, state.opt_state, state.params, layout=layout)
     params = optax.apply_updates(state.params, updates)
     if ema_decay is None:
         return params, opt_state, None
