@@ -133,7 +133,7 @@ def llama_7b() -> Run:
         steps=250_000,
         batch_rows=2048,
         precision="bfloat16",
-        mesh=Mesh(fsdp=64),
+        mesh=Mesh(fsdp=64, gather="layer"),
         evaluation=Evaluation(every_steps=1000),
         checkpoints=Checkpoints(every_steps=1000),
     )  # fmt: skip

@@ -120,6 +120,9 @@ class Mesh(Config):
     """Devices along which rows, parameters and optimizer state are split."""
     tensor: int = 1
     """Devices along which heads, MLP width and vocabulary are split."""
+    gather: Literal["update", "layer"] = "update"
+    """When the parts that fsdp makes come together: all as an update begins; or a layer's as it is computed, and again
+    backward: more to move, and with model.scan room for one layer instead of all. Needs model.remat other than none."""
 
     def check(self) -> None:
         for name in ("data", "fsdp", "tensor"):
@@ -182,6 +185,11 @@ class Run(Config):
         self.require(self.clip_norm is None or self.clip_norm > 0, f"clip_norm={self.clip_norm} must be positive")
         self.require(
             self.ema_decay is None or 0 < self.ema_decay < 1, f"ema_decay={self.ema_decay} is not between 0 and 1"
+        )
+        self.require(
+            self.mesh.gather == "update" or getattr(self.model, "remat", "none") != "none",
+            "mesh.gather=layer is for models that compute their layers again backward; set model.remat to dots, mlp or "
+            "block, or leave mesh.gather at update",
         )
         self.require(0 <= self.seed < SEEDS, f"seed={self.seed} is not in [0, 2**32)")
         self.schedule.build(self.steps)

@@ -86,7 +86,7 @@ def _prepare(run: Run, folder: Path, cache: Path, mesh: jax.sharding.Mesh, say: 
     if run.objective.plain() != run.objective and (run.init is None or run.transfer != "all"):
         say("adapters: what they are put into was never trained and stays as it is drawn; name a model with --init")
     tokenizer = _tokenizer(run, folder)
-    place = sharding.place(mesh)
+    place = sharding.place(mesh, run.mesh.gather)
     model, objective = trained.build(run, tokenizer, place)
     sources = run.objective.sources(run.data, tokenizer, model.context, run.seed, cache)
     # The tokens are the first leaf of every kind of batch: [1, T], or [1, W, T] for a task.

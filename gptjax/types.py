@@ -70,6 +70,8 @@ class Place(NamedTuple):
     """Axes of the mesh that attention heads are split over."""
     interpret: bool = False
     """Run the platform's own kernels step by step on whatever machine there is: slow, for tests."""
+    gather: Callable[[Params], Params] = lambda params: params
+    """Brings the parameters of one layer together, where devices hold parts of them until it is computed."""
 
 
 Cache = Any

@@ -67,6 +67,10 @@ def test_a_file_cannot_name_a_class_that_is_no_configuration():
         (lambda: Data(corpora=()), "corpora is empty"),
         (lambda: Data(validation_fraction=1.0), r"validation_fraction=1.0 is not in \[0, 1\)"),
         (lambda: run(steps=0), "steps=0 must be positive"),
+        (
+            lambda: run(mesh=Mesh(gather="layer")),
+            "set model.remat to dots, mlp or block, or leave mesh.gather at update",
+        ),
         (lambda: run(batch_rows=10, accumulation=4), "batch_rows=10 is not divisible by accumulation=4"),
         (lambda: Corpus(weight=-1.0), "weight=-1.0 must be positive"),
         (lambda: Corpus(weight=float("inf")), "weight=inf is not a finite number"),

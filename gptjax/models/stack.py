@@ -36,7 +36,8 @@ def through(
     So it always is on a CPU where backward recomputes: unrolled, the compiler there would find that a computation is
     done twice, do it once, and keep the result after all.
     """
-    platform = jax.default_backend() if place is None else place.platform
+    place = Place(jax.default_backend()) if place is None else place
+    platform, layer = place.platform, partial(_gathered, place, layer)
     scan = scan or (platform == "cpu" and remat != "none")
     if remat != "none":
         kept = {"dots": (*NARROW, *WIDE), "mlp": NARROW, "block": ()}[remat]
@@ -47,6 +48,13 @@ def through(
     for number, block_params in enumerate(unstack(blocks, layers)):
         x_BTD, _ = layer(x_BTD, (block_params, number))
     return x_BTD
+
+
+def _gathered(
+    place: Place, layer: Layer, x_BTD: jax.Array, block_params_and_number: tuple[Params, Any]
+) -> tuple[jax.Array, None]:
+    block_params, number = block_params_and_number
+    return layer(x_BTD, (place.gather(block_params), number))
 
 
 def _keeps(names: Sequence[str], primitive: Any, *_: Any, **params: Any) -> bool:

@@ -57,8 +57,8 @@ def _none_fits(kind: str, changes: list[Change]) -> str:
 def kinds(run: Run, estimate: Estimate) -> Iterator[tuple[str, list[Change]]]:
     """Kinds of changes, and the members of each from mild to strong; all but the last kind give the same update."""
     remat, least = list(_remat(run)), _least(estimate)
-    if split := _split(run, estimate):
-        yield "splitting parameters", [split, *(_both(split, one) for one in remat[-1:])]
+    if split := list(_split(run, estimate, remat[-1:])):
+        yield "splitting parameters", split
     if math.isinf(least):  # whatever is done about activations, the state leaves them no room
         return
     yield "recomputation", remat
@@ -87,14 +87,17 @@ def _remat(run: Run) -> Iterator[Change]:
         yield Change(f"--model.remat {policy}", replace(run, model=model))
 
 
-def _split(run: Run, estimate: Estimate) -> Change | None:
-    """Parameters and optimizer state over all devices that tensor leaves."""
+def _split(run: Run, estimate: Estimate, strongest: list[Change]) -> Iterator[Change]:
+    """Parameters and optimizer state over all devices that tensor leaves; then gathered layer by layer too."""
     fsdp = estimate.devices // run.mesh.tensor
-    if run.mesh.fsdp == fsdp:
-        return None
-    return Change(f"--mesh.data 1 --mesh.fsdp {fsdp}", replace(run, mesh=replace(run.mesh, data=1, fsdp=fsdp)))
-
-
-def _both(first: Change, second: Change) -> Change:
-    """The model of the second in the mesh of the first."""
-    return Change(f"{first.words} {second.words}", replace(first.run, model=second.run.model))
+    last = Change("", run)
+    if run.mesh.fsdp != fsdp:
+        last = Change(f"--mesh.data 1 --mesh.fsdp {fsdp}", replace(run, mesh=replace(run.mesh, data=1, fsdp=fsdp)))
+        yield last
+        for change in strongest:
+            last = Change(f"{last.words} {change.words}", replace(last.run, model=change.run.model))
+            yield last
+    looped = getattr(last.run.model, "scan", False) and getattr(last.run.model, "remat", "none") != "none"
+    if looped and last.run.mesh.gather == "update" and fsdp > 1:
+        mesh = replace(last.run.mesh, gather="layer")
+        yield Change(f"{last.words} --mesh.gather layer".strip(), replace(last.run, mesh=mesh))

@@ -63,7 +63,7 @@ def update(run: Run, tokenizer: Tokenizer, devices: Sequence[Any], quick: bool =
     started = time.perf_counter()
     mesh = sharding.make_mesh(run.mesh, devices)
     sharding.check_rows(run, mesh)
-    place = sharding.place(mesh)
+    place = sharding.place(mesh, run.mesh.gather)
     platform = LOWERED_AS.get(place.platform, place.platform)
     model, objective = trained.build(run, tokenizer, place)
     optimizer = run.optimizer.build(run.schedule.build(run.steps))
@@ -77,7 +77,7 @@ def update(run: Run, tokenizer: Tokenizer, devices: Sequence[Any], quick: bool =
     if place.platform == "cpu" and virtual.wanted(run):
         notes = (*notes, "training itself makes two devices of a CPU for this objective")
     notes = (*widest.notes, *run.model.notes(shape[-1], packed, run.precision, place), *notes)
-    step = make_step(run, loss_of(run, objective), optimizer, sharding.layout(mesh))
+    step = make_step(run, loss_of(run, objective), optimizer, sharding.layout(mesh, run.mesh.gather))
     # Since JAX 0.12 a Pallas kernel asks the mesh around it which GPU it is made for, and this machine otherwise.
     with warnings.catch_warnings(), jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         warnings.simplefilter("ignore", RuntimeWarning)  # a slower kernel is in the notes

@@ -88,7 +88,7 @@ def train(work: Work, folder: Path, observers: Observers, stop: StopSignal) -> T
     if done == run.steps == about["judged_step"]:
         observers.say(f"already trained: {done} of {run.steps} updates")
         return state
-    step = make_step(run, loss_of(run, work.objective), optimizer, sharding.layout(work.mesh))
+    step = make_step(run, loss_of(run, work.objective), optimizer, sharding.layout(work.mesh, run.mesh.gather))
     update = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
     place = sharding.placer(work.mesh)
     started = time.perf_counter()

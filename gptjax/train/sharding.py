@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ from gptjax.train.step import Layout
 from gptjax.types import Params, Place
 
 AXES = ("data", "fsdp", "tensor")
+Gather = Literal["update", "layer"]
+"""See `config.Mesh.gather`."""
 
 Rule = tuple[str, tuple[str | None, ...]]
 RULES: tuple[Rule, ...] = (
@@ -55,9 +57,10 @@ def make_mesh(mesh: config.Mesh, devices: Sequence[jax.Device]) -> DeviceMesh:
     return DeviceMesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def place(mesh: DeviceMesh) -> Place:
+def place(mesh: DeviceMesh, gather: Gather = "update") -> Place:
     """What a model must know of the mesh before it is traced: rows over data and fsdp, attention heads over tensor."""
-    return Place(mesh.devices.flat[0].platform, mesh, rows=("data", "fsdp"), heads=("tensor",))
+    found = Place(mesh.devices.flat[0].platform, mesh, rows=("data", "fsdp"), heads=("tensor",))
+    return found._replace(gather=partial(_layer, mesh)) if gather == "layer" else found
 
 
 def row_shards(mesh: DeviceMesh) -> int:
@@ -104,26 +107,40 @@ def abstract_params(abstract: Any, mesh: DeviceMesh) -> Any:
     return jax.tree_util.tree_map_with_path(laid_out, abstract)
 
 
-def layout(mesh: DeviceMesh) -> Layout:
+def layout(mesh: DeviceMesh, gather: Gather = "update") -> Layout:
     """Keeps fsdp what it should be: the compute copy whole along it, so that each device multiplies its own rows.
 
     Left alone, the compiler splits every product along the width instead, and moves activations between all devices. An
     update rule's products it splits likewise, or has every device make all of them; they are divided by matrices.
     """
 
-    def constrain(tree: Params, without: tuple[str, ...]) -> Params:
-        def place(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-            spec, _ = _spec(path_of(path), leaf.shape, mesh, without)
-            return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
+    def together(params: Params) -> Params:
+        # As it lies first: else the compiler gathers what the copy was cast from, twice the bytes.
+        return _laid(mesh, _laid(mesh, params), ("fsdp",), apart=gather == "layer")
 
-        return jax.tree_util.tree_map_with_path(place, tree)
+    return Layout(gather=together, scatter=partial(_laid, mesh), spread=partial(_spread, mesh))
 
-    return Layout(
-        # As it lies and then gathered: else the compiler gathers what the copy was cast from, twice the bytes.
-        gather=lambda params: constrain(constrain(params, ()), ("fsdp",)),
-        scatter=lambda gradient: constrain(gradient, ()),
-        spread=partial(_spread, mesh),
-    )
+
+def _layer(mesh: DeviceMesh, params: Params) -> Params:
+    """One layer's parameters whole along fsdp, and their gradient split again."""
+
+    @jax.custom_vjp
+    def gather(params: Params) -> Params:
+        return _laid(mesh, params, ("fsdp",))
+
+    gather.defvjp(lambda params: (gather(params), None), lambda _, gradient: (_laid(mesh, gradient),))
+    return gather(params)
+
+
+def _laid(mesh: DeviceMesh, tree: Params, without: tuple[str, ...] = (), apart: bool = False) -> Params:
+    """A tree by the parameters' paths, split as they are `without` some axes; `apart`, stacked layers with all."""
+
+    def place(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        name = path_of(path)
+        spec, _ = _spec(name, leaf.shape, mesh, () if apart and "blocks" in name.split("/") else without)
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
+
+    return jax.tree_util.tree_map_with_path(place, tree)
 
 
 def _spread(mesh: DeviceMesh, function: Callable[[jax.Array], jax.Array], items: jax.Array) -> jax.Array:

@@ -119,6 +119,18 @@ def test_a_state_that_leaves_no_room_is_only_ever_split(run, made):
     assert (kind, changes[0].words, rest) == ("splitting parameters", "--mesh.data 1 --mesh.fsdp 4", [])
 
 
+def test_layers_that_are_looped_over_are_advised_to_be_gathered_one_at_a_time(run, made):
+    looped = replace(run, model=replace(run.model, scan=True, remat="dots"))
+    four = replace(estimated(run, made, 2**40), devices=4)
+    words = [change.words for change in dict(advice.kinds(looped, four))["splitting parameters"]]
+    split = "--mesh.data 1 --mesh.fsdp 4"
+    assert words == [split, f"{split} --model.remat block", f"{split} --model.remat block --mesh.gather layer"]
+    parted = replace(looped, mesh=Mesh(data=1, fsdp=4))
+    (change,) = dict(advice.kinds(parted, four))["splitting parameters"]
+    assert (change.words, change.run.mesh) == ("--mesh.gather layer", Mesh(data=1, fsdp=4, gather="layer"))
+    assert "splitting parameters" not in dict(advice.kinds(change.run, four))
+
+
 def test_times_are_the_data_sheets_and_lie_in_order():
     work = roofline.Work(Flops(989e12, 0.0), Traffic(0.0, 4800e9), [Collective("all-reduce", 1, 225e9, 8)])
     low, expected, high = roofline.predict(machines.parse("h200:8"), "bfloat16", work)

@@ -2,7 +2,7 @@
 number of devices is fixed when JAX starts.
 
 python mesh_program.py DEVICES CASES [COORDINATOR PROCESS]
-CASES is JSON: [{"mesh": [data, fsdp, tensor], "dropout": 0.1, "rich": false}, ...]
+CASES is JSON: [{"mesh": [data, fsdp, tensor], "dropout": 0.1, "rich": false, "gather": "update"}, ...]
 """
 
 import json
@@ -55,9 +55,9 @@ def rows(step):
 
 
 @cache
-def parts(run):
+def parts(run, place):
     """The objective, the optimizer, and the function that begins a state."""
-    model, optimizer = run.model.build(VOCAB, VOCAB), run.optimizer.build(run.schedule.build(run.steps))
+    model, optimizer = run.model.build(VOCAB, VOCAB, place), run.optimizer.build(run.schedule.build(run.steps))
 
     objective = run.objective.build(model, None)
     return objective, optimizer, jax.jit(lambda key: init_state(run, objective, optimizer, key))
@@ -68,14 +68,16 @@ def train(case):
     run = RICH if case["rich"] else PLAIN
     run = replace(run, model=replace(run.model, dropout=case["dropout"]))
     data, fsdp, tensor = case["mesh"]
-    mesh = sharding.make_mesh(Mesh(data, fsdp, tensor), jax.devices()[: data * fsdp * tensor])
-    objective, optimizer, begin = parts(run)
+    mesh, place = sharding.make_mesh(Mesh(data, fsdp, tensor), jax.devices()[: data * fsdp * tensor]), None
+    if case["gather"] == "layer":
+        run, place = replace(run, model=replace(run.model, remat="mlp")), sharding.place(mesh, "layer")
+    objective, optimizer, begin = parts(run, place)
     key = jax.random.key(run.seed)
     shardings, notes = sharding.state_shardings(jax.eval_shape(begin, key), mesh)
     if case["rich"] or jax.process_count() > 1:
         begin = jax.jit(begin, out_shardings=shardings)  # another compilation, hence not always
     state = jax.device_put(begin(key), shardings)
-    step = make_step(run, objective.loss, optimizer, sharding.layout(mesh))
+    step = make_step(run, objective.loss, optimizer, sharding.layout(mesh, case["gather"]))
     step = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
     index, shares = sharding.process_share(mesh)
     mine = slice(index * ROWS // shares, (index + 1) * ROWS // shares)

@@ -1,13 +1,19 @@
 """Claims about orthogonalisation: Optax's values, in fewer operations."""
 
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, AxisType
 
 from gptjax.models.gpt import GPT
+from gptjax.train import sharding
 from gptjax.train.muon import _iterated, _through_gram, orthogonalised
 from gptjax.train.optim import Muon, roles
+from gptjax.train.step import ANYWHERE
 
 pytestmark = pytest.mark.usefixtures("optimised")
 
@@ -74,6 +80,22 @@ def test_muon_costs_at_most_three_percent_of_a_step_of_half_a_million_tokens():
     assert cost == by_hand  # nothing but the iteration multiplies, and every layer once
     assert cost < 0.03 * model.flops_per_token(50_304, 1024)[0] * 480 * 1024
     assert cost < 0.03 * model.flops_per_token(50_304, 1024)[0] * 64 * 1024  # from here on; with 32 rows it is 6%
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (16, 1, 1), (512, 1, 1), (1, 8, 1), (2, 4, 2)], ids=str)
+def test_on_several_devices_it_costs_each_at_most_three_percent_of_32_rows(shape):
+    model = GPT(layers=12, width=768, heads=12, mlp_width=3072, context=1024)
+    params = jax.eval_shape(model.build(50_257, 50_304).init, jax.random.key(0))
+    rule = Muon().build(lambda step: 1.0)
+    state = jax.eval_shape(rule.init, params)
+    mesh = AbstractMesh(shape, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
+
+    def update(layout):
+        return operations(jax.make_jaxpr(partial(rule.update, layout=layout))(params, state, params).jaxpr)
+
+    of_device, alone = update(sharding.layout(mesh)), update(ANYWHERE)
+    assert alone / min(12, math.prod(shape)) <= of_device <= 2 / 12 * alone  # no device has more than two layers
+    assert of_device < 0.03 * model.flops_per_token(50_304, 1024)[0] * 32 * 1024 < alone
 
 
 @pytest.mark.parametrize(("platform", "dtype"), [("cpu", "f32"), ("cuda", "bf16"), ("tpu", "bf16")])

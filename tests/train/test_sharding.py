@@ -24,8 +24,8 @@ PROGRAM = Path(__file__).with_name("mesh_program.py")
 SHAPES = [[d, f, 8 // d // f] for d in (1, 2, 4, 8) for f in (1, 2, 4, 8) if d * f <= 8]
 
 
-def case(mesh, dropout=0.1, rich=False):
-    return {"mesh": mesh, "dropout": dropout, "rich": rich}
+def case(mesh, dropout=0.1, rich=False, gather="update"):
+    return {"mesh": mesh, "dropout": dropout, "rich": rich, "gather": gather}
 
 
 def start(devices, cases, *distributed):
@@ -47,15 +47,18 @@ def finish(process):
 
 @pytest.fixture(scope="module")
 def trained():
-    """Results of training by (mesh, dropout, rich), on 8 virtual devices; two processes at once, for two cores."""
+    """Results of training by (mesh, dropout, rich), on 8 virtual devices; two processes at once, for two cores.
+
+    And by "layer", those of parameters that are gathered a layer at a time.
+    """
     one, two = [1, 1, 1], [2, 2, 2]
     cases = [case(one, rich=True), case(two, rich=True), case(one, dropout=0.0), case(two, dropout=0.0)]
-    cases += [case(shape) for shape in [one, *SHAPES]]
+    cases += [case(shape) for shape in [one, *SHAPES]] + [case([1, 8, 1], rich=True, gather="layer")]
     halves = cases[::2], cases[1::2]
     processes = [start(8, half) for half in halves]
     results = [finish(process) for process in processes]
     return {
-        (tuple(c["mesh"]), c["dropout"], c["rich"]): result
+        "layer" if c["gather"] == "layer" else (tuple(c["mesh"]), c["dropout"], c["rich"]): result
         for half, found in zip(halves, results, strict=True)
         for c, result in zip(half, found, strict=True)
     }
@@ -94,6 +97,13 @@ def test_fsdp_moves_parameters_between_devices_and_not_activations(trained):
     moved = trained[(1, 8, 1), 0.1, False]["moved"]
     assert "1,16,32" in moved  # the MLP's matrix, gathered
     assert not [shape for shape in moved if shape.startswith("128,")]  # rows x tokens
+
+
+def test_parameters_gathered_layer_by_layer_give_the_same_losses_and_are_never_all_together(trained):
+    assert_same(trained["layer"], trained[(1, 1, 1), 0.1, True])
+    moved = trained["layer"]["moved"]
+    assert moved.count("1,16,32") == 4  # up and gate, forward and backward
+    assert not [shape for shape in moved if shape.startswith("2,")]  # of both layers
 
 
 def test_rows_that_do_not_split_evenly_are_still_all_there(trained):
