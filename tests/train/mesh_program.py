@@ -95,6 +95,7 @@ def train(case):
         "notes": notes,
         "share": [index, shares],
         "odd": odd.tolist(),
+        "spread": [spread(mesh, items) for items in (1, 3, 12)],
         "moved": re.findall(r"= \w+\[([\d,]*)\]\S* (?:all-|reduce-scatter|collective-)", step.as_text()),
         "ways": {
             name: {
@@ -106,6 +107,13 @@ def train(case):
             for name in ("params", "opt_state", "ema")
         },
     }
+
+
+def spread(mesh, count):
+    """What comes of items from 1 on to which devices that have their own add 0.5."""
+    items = np.arange(1.0, count + 1)[:, None, None] * np.ones((8, 8))
+    found = sharding.fetch(jax.jit(sharding.layout(mesh).spread, static_argnums=0)(lambda part: part + 0.5, items))
+    return found.min(axis=(1, 2)).tolist() if np.all(found == found[:, :1, :1]) else None
 
 
 def main():

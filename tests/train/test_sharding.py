@@ -106,6 +106,11 @@ def test_parameters_gathered_layer_by_layer_give_the_same_losses_and_are_never_a
     assert not [shape for shape in moved if shape.startswith("2,")]  # of both layers
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_what_devices_make_of_their_own_items_comes_together_in_order(trained, shape):
+    assert trained[tuple(shape), 0.1, False]["spread"] == [[n + 1.5 for n in range(count)] for count in (1, 3, 12)]
+
+
 def test_rows_that_do_not_split_evenly_are_still_all_there(trained):
     assert trained[(8, 1, 1), 0.1, False]["odd"] == [0, 1, 2, 3, 4]
 
