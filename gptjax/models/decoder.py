@@ -17,7 +17,17 @@ from gptjax.models.block import Attention, Block
 from gptjax.models.cache import Cache, Remembered, written
 from gptjax.models.embed import look_up
 from gptjax.models.history import latest
-from gptjax.models.layers import TRANSPOSED, CausalConv, LayerNorm, Mlp, RMSNorm, rotary_angles, run, subkey
+from gptjax.models.layers import (
+    TRANSPOSED,
+    CausalConv,
+    LayerNorm,
+    Mlp,
+    RMSNorm,
+    rotary_angles,
+    run,
+    soft_capped,
+    subkey,
+)
 from gptjax.models.products import product, transposed
 from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through, unstack
@@ -164,8 +174,7 @@ def head(config: GPT, vocab_size: int, params: Params, features: jax.Array, dtyp
     flat = features.reshape(-1, features.shape[-1])
     logits = product(flat, _output_kernel(config, params).astype(features.dtype), dtype)
     if config.logit_softcap is not None:
-        capped = config.logit_softcap * jnp.tanh(logits.astype(jnp.float32) / config.logit_softcap)
-        logits = capped.astype(dtype)
+        logits = soft_capped(logits, config.logit_softcap)
     return unpadded(logits, vocab_size).reshape(*features.shape[:-1], -1)
 
 

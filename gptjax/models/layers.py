@@ -16,7 +16,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from gptjax.models.norm import layer_norm
-from gptjax.models.products import product
+from gptjax.models.products import kept_apart, product
 
 Initializer = Callable[..., jax.Array]
 TRANSPOSED = "transposed"
@@ -111,6 +111,21 @@ def _gelu_slope(x: jax.Array) -> jax.Array:
 
 
 gelu_tanh.defjvps(lambda dx, _, x: dx * _gelu_slope(x))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def soft_capped(x: jax.Array, cap: float) -> jax.Array:
+    """cap tanh(x / cap), float32 inside, in the dtype of x. (Gemma Team 2024, arXiv 2408.00118, section 2.)"""
+    return (cap * jnp.tanh(x.astype(jnp.float32) / cap)).astype(x.dtype)
+
+
+@soft_capped.defjvp
+def _soft_capped_jvp(cap: float, primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """The derivative by the result, which is there; by the tanh a GPU would keep a float32 array of all logits."""
+    (x,), (dx,) = primals, tangents
+    y = kept_apart(soft_capped(x, cap))
+    return y, (dx.astype(jnp.float32) * (1 - jnp.square(y.astype(jnp.float32) / cap))).astype(x.dtype)
+
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_tanh": gelu_tanh,

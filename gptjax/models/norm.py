@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gptjax.models.products import kept_apart
+
 
 class _Saved(NamedTuple):
     """All that backward needs: x in its own dtype, and two numbers a token."""
@@ -34,7 +36,8 @@ def _forward(x: jax.Array, scale_D: jax.Array, bias_D: jax.Array | None, eps: fl
     out = (x32 - mean) * inverse_std * scale_D.astype(jnp.float32)
     if bias_D is not None:
         out += bias_D.astype(jnp.float32)
-    return out.astype(x.dtype), _Saved(x, scale_D, bias_D, mean, inverse_std)
+    # With the mean at hand a GPU adds up the gradient of the scale as it reads; without it writes what to add up first.
+    return out.astype(x.dtype), _Saved(x, scale_D, bias_D, *kept_apart((mean, inverse_std)))
 
 
 def _backward(eps: float, saved: _Saved, dout: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:

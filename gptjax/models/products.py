@@ -92,3 +92,8 @@ def _product(left_BTU: jax.Array, right_BUD: jax.Array) -> jax.Array:
 def transposed(x: jax.Array) -> jax.Array:
     """The last two axes exchanged, and apart: else the compiler puts the transposition back into the product."""
     return jax.lax.optimization_barrier(x.mT)
+
+
+def kept_apart(x: Any) -> Any:
+    """Arrays that a GPU writes to memory as they are, where its compiler would have every reader compute them again."""
+    return jax.lax.platform_dependent(x, cuda=jax.lax.optimization_barrier, default=lambda x: x)
