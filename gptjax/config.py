@@ -1,11 +1,10 @@
 """The configuration of a run: every choice that determines it, complete and hashable."""
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gptjax.choices import ModelConfig as ModelConfig
 from gptjax.choices import ObjectiveConfig as ObjectiveConfig
@@ -22,6 +21,9 @@ from gptjax.fields import nearest as nearest
 from gptjax.fields import to_json as to_json
 from gptjax.fields import write_json as write_json
 
+Gather = Literal["update", "layer"]
+IN_FINGERPRINT = ("type", "data", "fsdp", "tensor")
+"""Fields of a mesh that a fingerprint has, at their defaults; what came later it does not, for older folders' sake."""
 SEEDS = 2**32  # random keys of jax know this many; larger ones would be taken for small ones
 
 
@@ -120,9 +122,10 @@ class Mesh(Config):
     """Devices along which rows, parameters and optimizer state are split."""
     tensor: int = 1
     """Devices along which heads, MLP width and vocabulary are split."""
-    gather: Literal["update", "layer"] = "update"
+    gather: Gather = "update"
     """When the parts that fsdp makes come together: all as an update begins; or a layer's as it is computed, and again
-    backward: more to move, and with model.scan room for one layer instead of all. Needs model.remat other than none."""
+    backward: more to move, and with model.scan room for one layer instead of all. Needs model.remat other than none;
+    without fsdp there is nothing to do."""
 
     def check(self) -> None:
         for name in ("data", "fsdp", "tensor"):
@@ -186,24 +189,25 @@ class Run(Config):
         self.require(
             self.ema_decay is None or 0 < self.ema_decay < 1, f"ema_decay={self.ema_decay} is not between 0 and 1"
         )
-        self.require(
-            self.mesh.gather == "update" or getattr(self.model, "remat", "none") != "none",
-            "mesh.gather=layer is for models that compute their layers again backward; set model.remat to dots, mlp or "
-            "block, or leave mesh.gather at update",
-        )
         self.require(0 <= self.seed < SEEDS, f"seed={self.seed} is not in [0, 2**32)")
         self.schedule.build(self.steps)
 
 
 def canonical(config: Config) -> str:
     """The one JSON text of a config: sorted keys, no spaces."""
-    return json.dumps(to_json(config), sort_keys=True, separators=(",", ":"))
+    return _canonical(to_json(config))
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def fingerprint(run: Config) -> str:
-    """SHA-256 (hex) of what a run is: its canonical JSON with the default mesh, since placement is not identity."""
-    placed = dataclasses.replace(run, mesh=Mesh()) if isinstance(run, Run) else run
-    return hashlib.sha256(canonical(placed).encode()).hexdigest()
+    """SHA-256 (hex) of what a run is: its canonical JSON with one mesh for all, since placement is not identity."""
+    value = to_json(run)
+    if isinstance(run, Run):
+        value["mesh"] = {name: default for name, default in to_json(Mesh()).items() if name in IN_FINGERPRINT}
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()
 
 
 def save(run: Config, path: Path) -> None:
@@ -230,6 +234,8 @@ def read(path: Path) -> Config:
             raise ConfigError(
                 f"{path}: not a run's configuration (no field run), nor a Hugging Face model's (no field model_type)"
             )
+        if "mesh" in content["run"]:  # a folder may be older than a way to be placed
+            content["run"]["mesh"] = to_json(Mesh()) | content["run"]["mesh"]
         run = from_json(content["run"], str(path))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not a run's configuration ({error})") from None

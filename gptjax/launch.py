@@ -59,7 +59,7 @@ def launch(run: Run, folder: Path, cache: Path, say: Say, trackers: Trackers = N
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         mesh = sharding.make_mesh(*virtual.layout(run, say))
-        sharding.check_rows(run, mesh)
+        sharding.check(run, mesh)
         ready = agreed(lambda: _prepare(run, folder, cache, mesh, say, stack))
         news = _observers(run, folder, ready.vocab_size, ready.row, trackers, stack)
         state = loop.train(ready.work, folder, news, stop)

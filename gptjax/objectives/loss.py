@@ -31,18 +31,16 @@ def token_nats(logits_BTV: Array, targets_BT: Array) -> jax.Array:
     """-log p(target) of every token: nats_BT, float32.
 
     Any leading axes will do. Logits of vocabulary padding are -inf and get neither probability nor gradient. A target
-    that is not in [0, V) is not detected here (JAX clamps it): ids are checked on the host, where they are read.
+    that is not in [0, V) is not refused here (from V on it gives nan): ids are checked where they are read.
     """
     return losses(logits_BTV, targets_BT)[0]
 
 
 def losses(logits_BTV: Array, targets_BT: Array, regular: Regular = PLAIN) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of every token, in float32: (nats_BT, loss_BT with what is added to it, log_z_BT)."""
-    # Looked up in the logits as they are: a look-up in their float32 would have all of it written to memory.
-    target_BT = jnp.take_along_axis(jnp.asarray(logits_BTV), jnp.asarray(targets_BT)[..., None], axis=-1)[..., 0]
-    logits_BTV = jnp.asarray(logits_BTV, jnp.float32)
+    as_they_are, logits_BTV = jnp.asarray(logits_BTV), jnp.asarray(logits_BTV, jnp.float32)
     log_z_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-    nats_BT = loss_BT = log_z_BT - target_BT.astype(jnp.float32)
+    nats_BT = loss_BT = log_z_BT - _target(as_they_are, logits_BTV, jnp.asarray(targets_BT))
     if regular.label_smoothing:
         real_BTV = logits_BTV > -jnp.inf
         mean_BT = jnp.mean(jnp.where(real_BTV, logits_BTV, 0.0), axis=-1, where=real_BTV)
@@ -50,6 +48,27 @@ def losses(logits_BTV: Array, targets_BT: Array, regular: Regular = PLAIN) -> tu
     if regular.z_loss:
         loss_BT = loss_BT + regular.z_loss * jnp.square(log_z_BT)
     return nats_BT, loss_BT, log_z_BT
+
+
+@jax.custom_jvp
+def _target(as_they_are_BTV: jax.Array, logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    """The target's logit, float32, from the logits as they are; its derivative is by those in float32.
+
+    A TPU would write all of the float32 to memory to look up in it. The derivative meets that of log Z, which it nearly
+    cancels where a model is sure.
+    """
+    if not jnp.issubdtype(as_they_are_BTV.dtype, jnp.floating):
+        as_they_are_BTV = logits_BTV
+    return _at(as_they_are_BTV, targets_BT).astype(jnp.float32)
+
+
+@_target.defjvp
+def _target_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    return _target(*primals), _at(tangents[1], primals[2])
+
+
+def _at(values_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(values_BTV, targets_BT[..., None], axis=-1)[..., 0]
 
 
 def slopes(logits_BTV: jax.Array, targets_BT: jax.Array, log_z_BT: jax.Array, regular: Regular = PLAIN) -> jax.Array:

@@ -62,7 +62,7 @@ def update(run: Run, tokenizer: Tokenizer, devices: Sequence[Any], quick: bool =
     """
     started = time.perf_counter()
     mesh = sharding.make_mesh(run.mesh, devices)
-    sharding.check_rows(run, mesh)
+    sharding.check(run, mesh)
     place = sharding.place(mesh, run.mesh.gather)
     platform = LOWERED_AS.get(place.platform, place.platform)
     model, objective = trained.build(run, tokenizer, place)

@@ -16,7 +16,7 @@ from optax import contrib
 from gptjax.config import OptimizerConfig
 from gptjax.train.muon import orthogonalised
 from gptjax.train.state import path_of
-from gptjax.train.step import ANYWHERE, Layout
+from gptjax.train.step import ANYWHERE, LaidOut, Layout
 from gptjax.types import Params
 
 Role = Literal["matrix", "head", "embedding", "gain"]
@@ -208,7 +208,7 @@ class Muon(Optimizer):
             "head": adam(self.head_learning_rate),
             "gain": adam(None),
         }
-        return optax.partition(rules, roles)
+        return LaidOut(*optax.partition(rules, roles))
 
 
 def _layers(updates: Params) -> Any:

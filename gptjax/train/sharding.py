@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,6 @@ from gptjax.train.step import Layout
 from gptjax.types import Params, Place
 
 AXES = ("data", "fsdp", "tensor")
-Gather = Literal["update", "layer"]
-"""See `config.Mesh.gather`."""
 
 Rule = tuple[str, tuple[str | None, ...]]
 RULES: tuple[Rule, ...] = (
@@ -57,7 +55,7 @@ def make_mesh(mesh: config.Mesh, devices: Sequence[jax.Device]) -> DeviceMesh:
     return DeviceMesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def place(mesh: DeviceMesh, gather: Gather = "update") -> Place:
+def place(mesh: DeviceMesh, gather: config.Gather = "update") -> Place:
     """What a model must know of the mesh before it is traced: rows over data and fsdp, attention heads over tensor."""
     found = Place(mesh.devices.flat[0].platform, mesh, rows=("data", "fsdp"), heads=("tensor",))
     return found._replace(gather=partial(_layer, mesh)) if gather == "layer" else found
@@ -68,8 +66,12 @@ def row_shards(mesh: DeviceMesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def check_rows(run: config.Run, mesh: DeviceMesh) -> None:
-    """Raise `ConfigError` where a micro-batch does not split evenly over the mesh."""
+def check(run: config.Run, mesh: DeviceMesh) -> None:
+    """Raise `ConfigError` where a micro-batch does not split evenly over the mesh, or layers cannot be gathered so."""
+    if run.mesh.gather == "layer" and (remat := getattr(run.model, "remat", None)) in (None, "none"):
+        what = f"mesh.gather=layer: {type(run.model).__name__} does not compute its layers again in the backward pass"
+        ways = "" if remat is None else "model.remat to dots, mlp or block, or "
+        raise config.ConfigError(f"{what}; set {ways}mesh.gather to update")
     rows, parts = run.batch_rows, row_shards(mesh)
     if rows % (run.accumulation * parts) != 0:
         what = f"batch_rows={rows} in accumulation={run.accumulation} micro-batches"
@@ -107,8 +109,8 @@ def abstract_params(abstract: Any, mesh: DeviceMesh) -> Any:
     return jax.tree_util.tree_map_with_path(laid_out, abstract)
 
 
-def layout(mesh: DeviceMesh, gather: Gather = "update") -> Layout:
-    """Keeps fsdp what it should be: the compute copy whole along it, so that each device multiplies its own rows.
+def layout(mesh: DeviceMesh, gather: config.Gather = "update") -> Layout:
+    """Keeps fsdp what it should be: what is multiplied whole along it, so that each device multiplies its own rows.
 
     Left alone, the compiler splits every product along the width instead, and moves activations between all devices. An
     update rule's products it splits likewise, or has every device make all of them; they are divided by matrices.
@@ -144,9 +146,8 @@ def _laid(mesh: DeviceMesh, tree: Params, without: tuple[str, ...] = (), apart: 
 
 
 def _spread(mesh: DeviceMesh, function: Callable[[jax.Array], jax.Array], items: jax.Array) -> jax.Array:
-    """Divided over fsdp and tensor, which may hold parts of every item, and over as much of data as there are items.
-
-    Each device gets its items whole, once. Where they do not go round some devices work on zeros.
+    """Divided over fsdp and tensor, which may hold parts of every item, and over the largest divisor of data that there
+    are items for. Where they do not go round some devices work on zeros.
     """
     data, parts = mesh.shape["data"], mesh.shape["fsdp"] * mesh.shape["tensor"]
     ways = max(ways for ways in range(1, data + 1) if data % ways == 0 and ways * parts <= max(len(items), parts))
@@ -162,7 +163,8 @@ def _spread(mesh: DeviceMesh, function: Callable[[jax.Array], jax.Array], items:
         return jax.lax.all_gather(mine, "data", axis_index_groups=groups, tiled=True)
 
     def through(items: jax.Array) -> jax.Array:
-        # From items that two axes hold parts of the compiler finds no way but one over whole stacks on every device.
+        # Where two axes hold parts of items, the compiler would bring whole stacks to every device first; with data as
+        # a third axis it does so still.
         held = mesh.shape["fsdp"] > 1 and mesh.shape["tensor"] > 1
         return jax.lax.with_sharding_constraint(items, NamedSharding(mesh, PartitionSpec("fsdp"))) if held else items
 

@@ -16,24 +16,26 @@ Loss = Callable[..., tuple[Any, ...]]
 """`Objective.loss`: (params, batch, key) -> (sum, count, metrics); where the state has a carry `Carried.loss`, which
 takes and gives it as well."""
 Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
-
-
 Spread = Callable[[Callable[[jax.Array], jax.Array], jax.Array], jax.Array]
 """`spread(function, items)`: what a function makes of items along the first axis, each of them by itself."""
 
 
 class Layout(NamedTuple):
-    """Where things lie while an update is made, and which device makes what; update rules get it as `layout`."""
+    """Where things lie while an update is made, and which device makes what."""
 
     gather: Callable[[Params], Params] = lambda params: params
-    """Brings the compute copy together, once an update."""
-    scatter: Callable[[Params], Params] = lambda gradient: gradient
+    """Brings the compute copy together, once an update, but for what models bring together themselves."""
+    scatter: Callable[[Params], Params] = lambda tree: tree
     """Splits a tree by the parameters' paths, such as a micro-batch's gradient, as the master weights are split."""
     spread: Spread = lambda function, items: function(items)
     """Divides among devices what is made of whole matrices."""
 
 
 ANYWHERE = Layout()
+
+
+class LaidOut(optax.GradientTransformationExtraArgs):
+    """An update rule that takes the `layout` of the step among its arguments; no other rule is given it."""
 
 
 class _Sums(NamedTuple):
@@ -56,7 +58,8 @@ def make_step(run: Run, loss: Loss, optimizer: optax.GradientTransformation, lay
     (before clipping), skipped (so far) and skipped_in_a_row, all scalars; a mean over nothing is 0.
     """
 
-    rule = optax.with_extra_args_support(optimizer)
+    if isinstance(optimizer, LaidOut):
+        optimizer = optimizer._replace(update=partial(optimizer.update, layout=layout))
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         params, frozen = (layout.gather(cast(tree, run.precision)) for tree in (state.params, state.frozen))
@@ -70,7 +73,7 @@ def make_step(run: Run, loss: Loss, optimizer: optax.GradientTransformation, lay
         loss_nats, grad_norm = _mean(sums.loss, sums.counted), _mean(total_norm, sums.counted)
         scale = _mean(1.0, sums.counted) * _clip(grad_norm, run.clip_norm)
         gradient = jax.tree.map(lambda g: g * scale, sums.gradient)
-        new = _apply(rule, layout, state, gradient, run.ema_decay)
+        new = _apply(optimizer, state, gradient, run.ema_decay)
         # The sums too, for a mean over nothing is 0; the result too, for a finite gradient can still be a wild update.
         finite = _all_finite(loss_nats, grad_norm, sums.loss, total_norm, optax.tree.norm(new[0]))
         old = (state.params, state.opt_state, state.ema, state.carry)
@@ -139,14 +142,10 @@ def _clip(norm: jax.Array, limit: float | None) -> jax.Array | float:
 
 
 def _apply(
-    rule: optax.GradientTransformationExtraArgs,
-    layout: Layout,
-    state: TrainState,
-    gradient: Params,
-    ema_decay: float | None,
+    optimizer: optax.GradientTransformation, state: TrainState, gradient: Params, ema_decay: float | None
 ) -> tuple[Params, Any, Params | None]:
     """The parameters, optimizer state and average that follow, were the gradient finite."""
-    updates, opt_state = rule.update(gradient, state.opt_state, state.params, layout=layout)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     if ema_decay is None:
         return params, opt_state, None

@@ -74,3 +74,19 @@ def test_slopes_are_the_derivative_of_the_losses(regular):
     expected = jax.grad(lambda x: losses(x, TARGETS_BT, regular)[1].sum())(logits_BTV)
     found = slopes(logits_BTV, TARGETS_BT, losses(logits_BTV, TARGETS_BT)[2], regular)
     np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_the_gradient_of_a_sure_prediction_does_not_cancel_in_a_narrow_dtype(dtype):
+    logits_V = jnp.zeros(64, dtype).at[3].set(12.0)
+    wanted = jax.grad(token_nats)(logits_V.astype(jnp.float32), 3)
+    found = jax.grad(token_nats)(logits_V, 3)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found.astype(jnp.float32), wanted, rtol=2**-7)
+
+
+def test_logits_that_are_integers_are_taken_for_numbers():
+    logits_TV = np.array([[1, 2, 3], [0, 0, 9]])
+    targets_T = np.array([2, 0])
+    np.testing.assert_array_equal(token_nats(logits_TV, targets_T), token_nats(logits_TV * 1.0, targets_T))
+    assert np.isnan(token_nats(logits_TV, np.array([2, 3]))[1])

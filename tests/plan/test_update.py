@@ -14,7 +14,7 @@ from runs import TARGETS
 from gptjax.plan import devices
 
 PROGRAM = Path(__file__).with_name("update_program.py")
-MESHES = {"data": [4, 1, 1], "fsdp": [1, 4, 1]}
+MESHES = {"data": [4, 1, 1, "update"], "fsdp": [1, 4, 1, "update"], "layer": [1, 4, 1, "layer"]}
 LAYERS, WIDTH, TOKENS, VOCABULARY = 4, 256, 256, 2048
 MATRIX = WIDTH * WIDTH
 
@@ -65,3 +65,12 @@ def test_muon_moves_every_matrix_twice_where_fsdp_splits_them_and_once_where_all
     gathered = results(updates["data"], "all-gather")
     assert {dtype for dtype, _ in gathered} == {"bf16"}
     assert total(gathered) == LAYERS * 8 * MATRIX
+
+
+def test_layers_that_are_gathered_singly_are_never_all_there(updates):
+    whole, layer = (math.prod((n, WIDTH, 2 * WIDTH)) for n in (LAYERS, 1))
+    assert max(total([found]) for found in results(updates["fsdp"], "all-gather")) == whole
+    gathered = [found for found in results(updates["layer"], "all-gather") if found[1][:1] != (VOCABULARY,)]
+    assert max(total([found]) for found in gathered) == layer
+    of_layers = [found for found in gathered if len(found[1]) == 3 and found[0] == "bf16"]
+    assert total(of_layers) == 2 * 8 * MATRIX  # forward and backward

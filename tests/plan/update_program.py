@@ -2,10 +2,11 @@
 compilers for other machines must not meet those of this one.
 
 python update_program.py SIZES MESHES
-JSON: {"layers": 4, "width": 256, "tokens": 256, "vocabulary": 2048} and [[data, fsdp, tensor], ...]
+JSON: {"layers": 4, "width": 256, "tokens": 256, "vocabulary": 2048} and [[data, fsdp, tensor, gather], ...]
 """
 
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -19,10 +20,12 @@ from gptjax.train.optim import Muon
 
 
 def instructions(sizes, mesh):
-    """(what it does, its result) of all that one device does in an update with Muon, but for the inside of fusions."""
+    """(what it does, its result) of all that one device does in an update with Muon, inside loops too."""
     width, tokens = sizes["width"], sizes["tokens"]
+    looped = {"scan": True, "remat": "block"} if mesh[3] == "layer" else {}
     model = GPT(
-        layers=sizes["layers"], width=width, heads=2, mlp_width=2 * width, context=tokens, bias=False, attention="dense"
+        layers=sizes["layers"], width=width, heads=2, mlp_width=2 * width, context=tokens, bias=False,
+        attention="dense", **looped,
     )  # fmt: skip
     run = replace(
         small(),
@@ -35,8 +38,10 @@ def instructions(sizes, mesh):
         mesh=Mesh(*mesh),
     )
     made = compiled.update(run, vocabulary.tokenizer(run, None)[0], devices.of(machines.parse("v5e:2x2")))
-    computations, entry = hlo.read(made.executable.as_text())
-    return [(found.does, found.result) for found in computations[entry].instructions.values()]
+    text = made.executable.as_text()
+    computations, entry = hlo.read(text)
+    parts = (computations[name] for name in (entry, *re.findall(r"body=%?([\w.-]+)", text)))
+    return [(found.does, found.result) for part in parts for found in part.instructions.values()]
 
 
 if __name__ == "__main__":

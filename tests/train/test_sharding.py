@@ -5,15 +5,18 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from gptjax.config import ConfigError, Data, Mesh
+from gptjax.models.gpt import GPT
+from gptjax.models.recurrent import Recurrent
 from gptjax.train import sharding
 from gptjax.train.optim import AdamW
 from gptjax.train.schedules import Constant
@@ -182,11 +185,11 @@ def test_a_mesh_that_does_not_use_all_devices_is_refused_in_one_line():
 
 def test_a_batch_that_does_not_split_over_the_mesh_is_refused_in_one_line():
     mesh = AbstractMesh((2, 2, 2), sharding.AXES)
-    sharding.check_rows(SimpleNamespace(batch_rows=24, accumulation=3), mesh)
+    sharding.check(SimpleNamespace(batch_rows=24, accumulation=3, mesh=Mesh()), mesh)
     with pytest.raises(
         ConfigError, match=r"^batch_rows=12 in accumulation=2 .* data=2 x fsdp=2 .* multiple of 8 rows$"
     ):
-        sharding.check_rows(SimpleNamespace(batch_rows=12, accumulation=2), mesh)
+        sharding.check(SimpleNamespace(batch_rows=12, accumulation=2, mesh=Mesh()), mesh)
 
 
 def test_on_one_device_a_batch_goes_there_and_back():
@@ -196,3 +199,30 @@ def test_on_one_device_a_batch_goes_there_and_back():
     for place in (sharding.placer(mesh), sharding.placer(mesh, whole=True)):
         back = jax.tree.map(sharding.fetch, place(batch))
         jax.tree.map(np.testing.assert_array_equal, back, batch)
+
+
+def test_a_layers_gradient_is_split_again_as_soon_as_it_is_there():
+    mesh = AbstractMesh((1, 4, 1), sharding.AXES, axis_types=(AxisType.Auto,) * 3)
+
+    def there_and_back(params):
+        out, pull = jax.vjp(partial(sharding._layer, mesh), params)
+        return pull(out)
+
+    traced = jax.make_jaxpr(there_and_back)({"mlp": {"up": {"kernel": jax.numpy.zeros((8, 16))}}})
+    specs = [eqn.params["sharding"].spec for eqn in traced.eqns if eqn.primitive.name == "sharding_constraint"]
+    assert specs == [PartitionSpec("fsdp", None)]  # the gathering itself is inside a function of its own
+
+
+@pytest.mark.parametrize(
+    ("model", "way_out"),
+    [
+        (GPT(), "GPT does not compute .*; set model.remat to dots, mlp or block, or mesh.gather to update"),
+        (Recurrent(), "Recurrent does not compute .*; set mesh.gather to update"),
+    ],
+)
+def test_layers_that_are_kept_for_the_backward_pass_cannot_be_gathered_singly(model, way_out):
+    mesh = sharding.make_mesh(Mesh(), jax.devices()[:1])
+    run = SimpleNamespace(batch_rows=4, accumulation=1, mesh=Mesh(gather="layer"), model=model)
+    with pytest.raises(ConfigError, match=way_out):
+        sharding.check(run, mesh)
+    sharding.check(SimpleNamespace(**{**vars(run), "model": GPT(remat="mlp")}), mesh)

@@ -6,13 +6,14 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from gptjax.config import ModelConfig, ObjectiveConfig, Run, TokenizerConfig
-from gptjax.train.optim import SGD, AdamW
+from gptjax.train.optim import SGD, AdamW, Muon
 from gptjax.train.schedules import Constant
 from gptjax.train.state import init_state
-from gptjax.train.step import make_step
+from gptjax.train.step import LaidOut, Layout, make_step
 from gptjax.types import Objective
 
 ROWS, WIDTH = 8, 3
@@ -215,3 +216,18 @@ def test_a_step_can_be_traced_without_values_so_that_it_compiles_ahead():
     abstract = jax.eval_shape(begin, jax.random.key(0))
     out, _ = step.eval_shape(abstract, batch())
     assert jax.tree.map(lambda x: (x.shape, x.dtype), out) == jax.tree.map(lambda x: (x.shape, x.dtype), abstract)
+
+
+def test_a_rule_is_given_the_layout_only_where_it_takes_it():
+    given, layout = [], Layout()
+
+    def update(updates, state, params=None, **arguments):
+        given.append(arguments)
+        return updates, state
+
+    for kind in (optax.GradientTransformationExtraArgs, LaidOut):
+        rule = kind(optax.init_empty_state, update)
+        state = jax.eval_shape(lambda key, rule=rule: init_state(RUN, OBJECTIVE, rule, key), jax.random.key(0))
+        jax.eval_shape(make_step(RUN, loss, rule, layout), state, batch())
+    assert given == [{}, {"layout": layout}]
+    assert isinstance(Muon().build(Constant().build(1)), LaidOut)
