@@ -88,16 +88,15 @@ def _remat(run: Run) -> Iterator[Change]:
 
 
 def _split(run: Run, estimate: Estimate, strongest: list[Change]) -> Iterator[Change]:
-    """Parameters and optimizer state over all devices that tensor leaves; then gathered layer by layer too."""
+    """Parameters and optimizer state over all devices that tensor leaves, as they come together now and by layers."""
     fsdp = estimate.devices // run.mesh.tensor
-    last = Change("", run)
-    if run.mesh.fsdp != fsdp:
-        last = Change(f"--mesh.data 1 --mesh.fsdp {fsdp}", replace(run, mesh=replace(run.mesh, data=1, fsdp=fsdp)))
-        yield last
-        for change in strongest:
-            last = Change(f"{last.words} {change.words}", replace(last.run, model=change.run.model))
-            yield last
-    looped = getattr(last.run.model, "scan", False) and getattr(last.run.model, "remat", "none") != "none"
-    if looped and last.run.mesh.gather == "update" and fsdp > 1:
-        mesh = replace(last.run.mesh, gather="layer")
-        yield Change(f"{last.words} --mesh.gather layer".strip(), replace(last.run, mesh=mesh))
+    split = run.mesh.fsdp != fsdp
+    mesh = replace(run.mesh, data=1, fsdp=fsdp) if split else run.mesh
+    first = Change(f"--mesh.data 1 --mesh.fsdp {fsdp} " if split else "", replace(run, mesh=mesh))
+    others = (Change(f"{first.words}{one.words} ", replace(first.run, model=one.run.model)) for one in strongest)
+    for words, changed in (first, *others):
+        if split:
+            yield Change(words.strip(), changed)
+        looped = getattr(changed.model, "scan", False) and getattr(changed.model, "remat", "none") != "none"
+        if looped and mesh.gather == "update" and fsdp > 1:
+            yield Change(f"{words}--mesh.gather layer", replace(changed, mesh=replace(mesh, gather="layer")))
