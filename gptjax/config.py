@@ -193,13 +193,9 @@ class Run(Config):
         self.schedule.build(self.steps)
 
 
-def canonical(config: Config) -> str:
-    """The one JSON text of a config: sorted keys, no spaces."""
-    return _canonical(to_json(config))
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+def canonical(config: Config | dict[str, Any]) -> str:
+    """The one JSON text of a config, or of its values as `to_json` gives them: sorted keys, no spaces."""
+    return json.dumps(to_json(config), sort_keys=True, separators=(",", ":"))
 
 
 def fingerprint(run: Config) -> str:
@@ -207,7 +203,7 @@ def fingerprint(run: Config) -> str:
     value = to_json(run)
     if isinstance(run, Run):
         value["mesh"] = {name: default for name, default in to_json(Mesh()).items() if name in IN_FINGERPRINT}
-    return hashlib.sha256(_canonical(value).encode()).hexdigest()
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def save(run: Config, path: Path) -> None:

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from gptjax.plan import devices
 from gptjax.train import allocator
 
 TARGETS = Path(__file__).parent / "targets.py"
 huge_pages_for_the_asking = pytest.mark.skipif(
     allocator.offered() != "madvise", reason="Linux gives huge pages to all or to none here"
+)
+compiles_for_a_tpu = pytest.mark.skipif(bool(devices.missing("tpu")), reason="compiling for a TPU needs libtpu")
+compiles_for_a_gpu = pytest.mark.skipif(
+    bool(devices.missing("gpu")), reason="compiling for a GPU needs the CUDA compiler packages"
 )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from runs import TARGETS
+from runs import TARGETS, compiles_for_a_gpu
 from targets import bert, lora
 
 from gptjax import trained
@@ -104,7 +104,7 @@ def test_of_bert_the_whole_square_counts_and_the_logits_of_hidden_tokens_alone()
     assert planned(run)[1].flops.all == layers + head
 
 
-@pytest.mark.skipif(bool(devices.missing("gpu")), reason="compiling for a GPU needs the CUDA compiler packages")
+@compiles_for_a_gpu
 def test_every_key_is_seen_by_fused_attention_that_reads_both_sides():
     model = Bert(layers=1, width=64, heads=2, mlp_width=64, context=128)
     made, found = planned(plain(bert(), model=model, precision="bfloat16"), "h200:1")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import jax
 import pytest
-from runs import TARGETS, finished, gptjax
+from runs import TARGETS, compiles_for_a_gpu, compiles_for_a_tpu, finished, gptjax
 from targets import small
 
 from gptjax.cli import run_verb
@@ -168,7 +168,7 @@ def test_two_topologies_make_one_table():
     assert "activations and temporaries" in out
 
 
-@pytest.mark.skipif(bool(devices.missing("tpu")), reason="compiling for a TPU needs libtpu")
+@compiles_for_a_tpu
 def test_a_run_is_planned_for_a_tpu_that_is_not_here():
     (found,) = plans(f"{PRETRAIN}:tiny", "--topology", "v5e:2x2", "--precision", "bfloat16")
     assert found["devices"] == 4
@@ -180,7 +180,7 @@ def test_a_run_is_planned_for_a_tpu_that_is_not_here():
     assert "not measured" in found["basis"]
 
 
-@pytest.mark.skipif(bool(devices.missing("gpu")), reason="compiling for a GPU needs the CUDA compiler packages")
+@compiles_for_a_gpu
 def test_a_run_is_planned_for_a_gpu_that_is_not_here():
     (found,) = plans(f"{PRETRAIN}:tiny", "--topology", "h200:2", "--precision", "bfloat16")
     assert found["memory"]["fits"]

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from runs import TARGETS
+from runs import TARGETS, compiles_for_a_tpu
 
-from gptjax.plan import devices
+pytestmark = compiles_for_a_tpu
 
 PROGRAM = Path(__file__).with_name("update_program.py")
 MESHES = {"data": [4, 1, 1, "update"], "fsdp": [1, 4, 1, "update"], "layer": [1, 4, 1, "layer"]}
@@ -22,8 +22,6 @@ MATRIX = WIDTH * WIDTH
 @pytest.fixture(scope="module")
 def updates():
     """What the update on each mesh does: [(what, [(dtype, shape) of its results])]."""
-    if missing := devices.missing("tpu"):
-        pytest.skip(f"compiling for a TPU needs {', '.join(missing)}")
     sizes = {"layers": LAYERS, "width": WIDTH, "tokens": TOKENS, "vocabulary": VOCABULARY}
     command = [sys.executable, str(PROGRAM), json.dumps(sizes), json.dumps(list(MESHES.values()))]
     environment = os.environ | {"PYTHONPATH": str(TARGETS.parent)}
