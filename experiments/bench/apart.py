@@ -9,9 +9,8 @@ from typing import Any
 
 from gptjax.train.allocator import HUGE_PAGES
 
-AS_STARTED = {"GLIBC_TUNABLES": f"{HUGE_PAGES}=1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-"""The environment in which the command `gptjax` puts itself (where Linux gives huge pages for the asking), but that it
-leaves the others' memory of a GPU to them."""
+AS_STARTED = {"GLIBC_TUNABLES": f"{HUGE_PAGES}=1"}
+"""The environment in which the command `gptjax` puts itself, where Linux gives huge pages for the asking."""
 Form = Callable[[int], Any]
 
 

@@ -43,7 +43,7 @@ class Case(NamedTuple):
     """About so many in a row; None is one running text."""
     platform: str
     repeats: int
-    """Calls timed in one round."""
+    """Calls of one round, which a GPU is given without waiting for each."""
 
 
 CASES = {
@@ -55,8 +55,8 @@ CASES = {
 }
 PARITY = {"float32": 1e-4, "bfloat16": 3e-2}
 """Largest difference of any array, as a share of the other's largest value."""
-Form = Callable[[], Any]
-"""Output and gradients of one call."""
+Form = Callable[[int], Any]
+"""So many calls, one behind the other; gives output and gradients of the last, when they are there."""
 
 
 def operands(case: Case) -> tuple[list[np.ndarray], np.ndarray | None]:
@@ -80,7 +80,12 @@ def ours(arrays: list[np.ndarray], segments_BT: np.ndarray | None, dtype: str) -
         out, pull = jax.vjp(partial(attend, visible=visible), q, k, v)
         return out, *pull(cotangent)
 
-    return lambda: jax.block_until_ready(both(q, k, v, cotangent, visible))
+    def run(calls: int) -> Any:
+        for _ in range(calls - 1):
+            both(q, k, v, cotangent, visible)
+        return jax.block_until_ready(both(q, k, v, cotangent, visible))
+
+    return run
 
 
 def theirs(case: Case, arrays: list[np.ndarray], segments_BT: np.ndarray | None, dtype: str) -> Form:
@@ -91,14 +96,15 @@ def theirs(case: Case, arrays: list[np.ndarray], segments_BT: np.ndarray | None,
     leaves = [x.requires_grad_() for x in tensors]
     mix = _packed(case, segments_BT, device) if segments_BT is not None else _causal(device)
 
-    def both() -> Any:
-        out = mix(*leaves)
-        found = (out, *torch.autograd.grad(out, leaves, cotangent))
+    def run(calls: int) -> Any:
+        for _ in range(calls):
+            out = mix(*leaves)
+            found = (out, *torch.autograd.grad(out, leaves, cotangent))
         if device == "cuda":
             torch.cuda.synchronize()
         return found
 
-    return both
+    return run
 
 
 def _causal(device: str) -> Callable[..., torch.Tensor]:
@@ -135,13 +141,14 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     arrays, segments_BT = operands(case)
     forms: dict[str, Form] = {"gptjax": ours(arrays, segments_BT, dtype)}
     forms["torch"] = theirs(case, arrays, segments_BT, dtype)
-    pairs = zip(forms["gptjax"](), forms["torch"](), strict=True)
+    pairs = zip(forms["gptjax"](1), forms["torch"](1), strict=True)
     worst = max(_difference(np.asarray(a, np.float32), _numpy(b)) for a, b in pairs)
     if worst > PARITY[dtype]:
         raise ConfigError(f"{name}: values or gradients differ by {worst:.2g} of the largest: nothing to compare")
     if segments_BT is not None:
         forms["own causal"] = ours(arrays, None, dtype)
-    seconds = medians(forms, rounds, case.repeats)
+    rounds_of = medians({who: partial(form, case.repeats) for who, form in forms.items()}, rounds)
+    seconds = {who: value / case.repeats for who, value in rounds_of.items()}
     _, T, N, H = case.shape
     visible = Visible(segments_BT=segments_BT)
     return {

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from command import one_case
+from command import options, tell
 from interleaved import medians
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch_gpt import TorchGPT, causal, load
@@ -252,5 +252,13 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def main(argv: list[str]) -> None:
+    """Measure, write, print."""
+    parser = options(str(__doc__), rounds=5)
+    parser.add_argument("case", choices=CASES)
+    asked = parser.parse_args(argv)
+    tell(measure(asked.case, asked.rounds), table, asked.json)
+
+
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: one_case(str(__doc__), CASES, measure, table, rounds=5)))
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping
 Clock = Callable[[], float]
 
 
-def medians(
+def times(
     forms: Mapping[str, Callable[[], object]],
     rounds: int,
-    repeats: int = 1,
     clock: Clock = time.perf_counter,
     before: Mapping[str, Callable[[], object]] | None = None,
-) -> dict[str, float]:
-    """Median seconds of one call of each form; a form returns when its work is done. Called once before for warmth.
+) -> dict[str, list[float]]:
+    """Seconds of a call of each form, one a round; a form returns when its work is done. Called once before for warmth.
 
     `before` is called ahead of each form's turn and is not timed.
     """
@@ -26,7 +25,13 @@ def medians(
             if before is not None:
                 before[name]()
             started = clock()
-            for _ in range(repeats):
-                form()
-            seconds[name].append((clock() - started) / repeats)
-    return {name: statistics.median(found) for name, found in seconds.items()}
+            form()
+            seconds[name].append(clock() - started)
+    return seconds
+
+
+def medians(
+    forms: Mapping[str, Callable[[], object]], rounds: int, clock: Clock = time.perf_counter
+) -> dict[str, float]:
+    """Median of the `times` of each form."""
+    return {name: statistics.median(found) for name, found in times(forms, rounds, clock).items()}
