@@ -174,6 +174,10 @@ class OptimizerConfig(Config):
         """The Optax transformation; `schedule` scales the peak learning rate."""
         raise NotImplementedError
 
+    def bounded(self) -> bool:
+        """Whether finite gradients make finite parameters, always; where not, every update reads again what it made."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig(Config):

@@ -26,6 +26,9 @@ _DECAYED: dict[Decay, tuple[Role, ...]] = {
     "all_but_gains": ("matrix", "head", "embedding"),
     "everything": ("matrix", "head", "embedding", "gain"),
 }
+LARGEST_RATE, SMALLEST_EPS = 1e3, 1e-10
+"""No gradient of finite float32 norm is larger than 1.9e19, so with these no update of Adam's is larger than 2e32, and
+a million of the largest are still finite."""
 
 
 def roles(params: Params) -> Any:
@@ -81,6 +84,9 @@ class Adam(Optimizer):
     def build(self, schedule: optax.Schedule) -> optax.GradientTransformation:
         return optax.adam(_scaled(self.learning_rate, schedule), self.beta1, self.beta2, self.eps)
 
+    def bounded(self) -> bool:
+        return self.learning_rate <= LARGEST_RATE and self.eps >= SMALLEST_EPS
+
 
 @dataclass(frozen=True)
 class AdamW(Adam):
@@ -98,6 +104,9 @@ class AdamW(Adam):
     def build(self, schedule: optax.Schedule) -> optax.GradientTransformation:
         rate, mask = _scaled(self.learning_rate, schedule), decayed(self.decay)
         return optax.adamw(rate, self.beta1, self.beta2, self.eps, weight_decay=self.weight_decay, mask=mask)
+
+    def bounded(self) -> bool:
+        return super().bounded() and self.learning_rate * self.weight_decay <= 1
 
 
 @dataclass(frozen=True)

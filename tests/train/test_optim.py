@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from gptjax.config import ConfigError, from_json, to_json
-from gptjax.train.optim import SGD, Adam, AdamW, Lion, Muon, decayed, roles
+from gptjax.train.optim import LARGEST_RATE, SGD, SMALLEST_EPS, Adam, AdamW, Lion, Muon, decayed, roles
 
 LAYERS, WIDTH, MLP, VOCAB = 3, 16, 48, 11
 
@@ -28,6 +28,44 @@ def params(fill=None):
         "head": {"kernel": leaf(WIDTH, VOCAB)},
     }
     return {"model": model, "head": {"kernel": leaf(WIDTH, 2), "bias": leaf(2)}}
+
+
+LIMITS = {"learning_rate": LARGEST_RATE, "eps": SMALLEST_EPS}
+SLOW_TO_FORGET = {"beta1": 0.999, "beta2": 0.0}  # the first moment stays when the second is gone
+
+
+@pytest.mark.parametrize(
+    "rule", [Adam(**LIMITS, **SLOW_TO_FORGET), AdamW(**LIMITS, **SLOW_TO_FORGET, weight_decay=1 / LARGEST_RATE)]
+)
+@pytest.mark.parametrize("after", [0.0, 1e-30, 1.0, -1e17])
+def test_the_largest_gradients_of_finite_norm_leave_parameters_of_a_bounded_rule_finite(rule, after):
+    assert rule.bounded()
+    start = params()
+    largest = jax.tree.map(jnp.zeros_like, start)
+    largest["head"]["kernel"] = largest["head"]["kernel"].at[0, 0].set(1.84e19)
+    assert jnp.isfinite(optax.tree.norm(largest))
+    assert not jnp.isfinite(optax.tree.norm(jax.tree.map(lambda g: 1.01 * g, largest)))
+    built = rule.build(constant)
+    state = built.init(start)
+    for gradient in [largest] * 3 + [jax.tree.map(lambda x: jnp.full_like(x, after), start)] * 20:
+        updates, state = jax.jit(built.update)(gradient, state, start)
+        start = optax.apply_updates(start, updates)
+        assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((start, state)))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Adam(learning_rate=1.1e3),
+        AdamW(eps=1e-11),
+        AdamW(learning_rate=10.0, weight_decay=0.11),
+        SGD(),
+        Lion(),
+        Muon(),
+    ],
+)
+def test_rules_are_not_bounded_beyond_their_limits_nor_where_nothing_is_known(rule):
+    assert not rule.bounded()
 
 
 def constant(_):

@@ -149,6 +149,15 @@ def test_a_finite_gradient_whose_update_is_not_finite_never_reaches_the_state():
     assert metrics["skipped"] == 1
 
 
+def test_what_a_bounded_rule_made_is_not_read_again():
+    class Vouched(AdamW):
+        def bounded(self):
+            return True
+
+    _, metrics = after(replace(RUN, optimizer=Vouched(learning_rate=3e38)), batch(0))
+    assert metrics["skipped"] == 0
+
+
 def test_what_is_not_finite_in_a_batch_that_counts_nothing_never_reaches_the_state():
     nothing = batch(weights=np.zeros(ROWS), targets=np.full(ROWS, np.nan))
     state, metrics = after(RUN, nothing)
