@@ -178,7 +178,7 @@ def _fused(computation: Computation, result: str, operands: list[str]) -> float:
         if users and all(_slices(u, parameter.name) for u in users):
             total += sum(size(u.result) for u in users)
         elif users and all(_updates(u, parameter.name) for u in users):
-            total += sum(2 * size(computation.instructions[u.operands[1]].result) for u in users)
+            total += sum(size(computation.instructions[u.operands[1]].result) for u in users)
             in_place = True
         else:
             total += size(parameter.result)

@@ -108,6 +108,24 @@ def test_a_loop_that_reads_one_layer_a_turn_reads_every_layer_once():
     assert program.traffic() == Traffic(0.0, 32 * (16 + 4 + 16))
 
 
+def test_what_a_loop_writes_into_a_stack_is_read_once_and_written_once():
+    update = """%write (a: bf16[32,8], b: bf16[1,8], c: s32[]) -> bf16[32,8] {
+  %a.1 = bf16[32,8]{1,0} parameter(0)
+  %b.1 = bf16[1,8]{1,0} parameter(1)
+  %c.1 = s32[] parameter(2)
+  %zero.1 = s32[] constant(0)
+  ROOT %u = bf16[32,8]{1,0} dynamic-update-slice(%a.1, %b.1, %c.1, %zero.1)
+}
+
+%condition"""
+    text = LOOP.replace("%condition", update, 1).replace("tuple(%i, %x)", "tuple(%i, %stack)")
+    text = text.replace(
+        "  ROOT %t", "  %stack = bf16[32,8]{1,0} fusion(%x, %row, %i), kind=kLoop, calls=%write\n  ROOT %t"
+    )
+    reads, writes = 16 + 4 + 16, 16 + 4 + 16
+    assert Program(text, 1).traffic() == Traffic(0.0, 32 * (reads + writes))
+
+
 def test_a_collective_that_runs_beside_others_is_reached_through_its_call():
     text = """HloModule m
 
