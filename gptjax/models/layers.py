@@ -38,10 +38,11 @@ class Linear(nn.Module):
             kernel: jax.Array = self.get_variable("params", TRANSPOSED).T
         else:
             kernel = self.param("kernel", std, (x.shape[-1], self.features), jnp.float32)
-        out = product(x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype), x.dtype)
+        bias = None
         if self.bias:
-            out += self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
-        return checkpoint_name(out.reshape(*x.shape[:-1], self.features), self.name or "linear")
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
+        out = product(x, kernel.astype(x.dtype), x.dtype, bias)
+        return checkpoint_name(out, self.name or "linear")
 
 
 class Kernel(nn.Module):

@@ -13,38 +13,76 @@ import jax.numpy as jnp
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def product(x_MD: jax.Array, kernel_DV: jax.Array, dtype: Any) -> jax.Array:
-    """x W, accumulated in float32 and returned in `dtype`; backward multiplies in the dtype of x.
+def product(x: jax.Array, kernel_DV: jax.Array, dtype: Any, bias_V: jax.Array | None = None) -> jax.Array:
+    """x W + b over the last axis of x, added up in float32 and returned in `dtype`; backward multiplies in x's dtype.
 
     Left to itself JAX would multiply a float32 gradient of the logits with bfloat16 operands cast up to it, the slow
     way through the largest product of the model. There is no forward-mode derivative (`jax.jvp`).
     """
-    return jnp.matmul(x_MD, kernel_DV, preferred_element_type=dtype)
+    return _multiplied(dtype, x, kernel_DV, bias_V)
+
+
+_Saved = tuple[jax.Array, jax.Array, jax.Array | None]
 
 
 def _product_forward(
-    x_MD: jax.Array, kernel_DV: jax.Array, dtype: Any
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return product(x_MD, kernel_DV, dtype), (x_MD, kernel_DV)
+    x: jax.Array, kernel_DV: jax.Array, dtype: Any, bias_V: jax.Array | None = None
+) -> tuple[jax.Array, _Saved]:
+    return product(x, kernel_DV, dtype, bias_V), (x, kernel_DV, bias_V)
 
 
-def _product_backward(
-    dtype: Any, saved: tuple[jax.Array, jax.Array], dout_MV: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x_MD, kernel_DV = saved
-    dout_MV = dout_MV.astype(x_MD.dtype)
-    dkernel_DV = jax.lax.platform_dependent(x_MD, dout_MV, cpu=_contracted_on_cpu, default=_contracted)
-    return dout_MV @ kernel_DV.T, dkernel_DV
+def _product_backward(dtype: Any, saved: _Saved, dout: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    x, kernel_DV, bias_V = saved
+    dout = dout.astype(x.dtype)
+    forms = {"cpu": _contracted_on_cpu, "tpu": _contracted_as_it_is, "default": _contracted}
+    dkernel_DV = jax.lax.platform_dependent(x, dout, **forms)
+    dbias_V = None if bias_V is None else jax.lax.platform_dependent(dout, tpu=_summed, default=_summed_flat)
+    return _multiplied(None, dout, kernel_DV.T), dkernel_DV, dbias_V
 
 
 product.defvjp(_product_forward, _product_backward)
 
 
-def _contracted(x_MD: jax.Array, dout_MV: jax.Array) -> jax.Array:
-    return x_MD.T @ dout_MV
+def _multiplied(dtype: Any, x: jax.Array, kernel_DV: jax.Array, bias_V: jax.Array | None = None) -> jax.Array:
+    """x W + b, with the axes before the last as one: the fast products of a CPU are of two axes, a GPU does not mind.
+
+    A TPU lays out what it computes for the reader, head by head for attention. With rows and tokens as one axis it
+    cannot, and copies queries, keys, values and their gradients twice.
+    """
+
+    def as_it_is(x: jax.Array, kernel_DV: jax.Array, bias_V: jax.Array | None) -> jax.Array:
+        out = jnp.matmul(x, kernel_DV, preferred_element_type=dtype)
+        return out if bias_V is None else out + bias_V
+
+    def as_one(x: jax.Array, kernel_DV: jax.Array, bias_V: jax.Array | None) -> jax.Array:
+        return as_it_is(_flat(x), kernel_DV, bias_V).reshape(*x.shape[:-1], -1)
+
+    return jax.lax.platform_dependent(x, kernel_DV, bias_V, tpu=as_it_is, default=as_one)
 
 
-def _contracted_on_cpu(x_MD: jax.Array, dout_MV: jax.Array) -> jax.Array:
+def _flat(x: jax.Array) -> jax.Array:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _summed(dout: jax.Array) -> jax.Array:
+    return jnp.sum(dout, tuple(range(dout.ndim - 1)))
+
+
+def _summed_flat(dout: jax.Array) -> jax.Array:
+    return _summed(_flat(dout))
+
+
+def _contracted(x: jax.Array, dout: jax.Array) -> jax.Array:
+    return _flat(x).T @ _flat(dout)
+
+
+def _contracted_as_it_is(x: jax.Array, dout: jax.Array) -> jax.Array:
+    leading = list(range(x.ndim - 1))
+    return jnp.tensordot(x, dout, (leading, leading))
+
+
+def _contracted_on_cpu(x: jax.Array, dout: jax.Array) -> jax.Array:
+    x_MD, dout_MV = _flat(x), _flat(dout)
     if x_MD.shape[1] <= dout_MV.shape[1]:
         return transposed(x_MD) @ dout_MV
     return jax.lax.optimization_barrier(transposed(dout_MV) @ x_MD).T
