@@ -1,8 +1,8 @@
 """Attention on a TPU through JAX's splash kernel: causal, window, documents and grouped heads in O(T) memory.
 
 The kernel visits only the blocks that order lets any query see; documents are told apart inside the blocks. (Based on
-Dao, "FlashAttention-2", arXiv 2307.08691.) Compiled for v5e and run interpreted on CPU, but not yet run on a TPU: the
-block sizes are not tuned.
+Dao, "FlashAttention-2", arXiv 2307.08691.) Compiled for v5e and run interpreted on CPU, but not yet run on a TPU: what
+is chosen here was chosen by the instructions and copies that its compiler makes.
 """
 
 from functools import lru_cache
@@ -19,6 +19,9 @@ LANES = 128
 """Rows are filled up to a multiple of this many tokens."""
 BLOCKS = (512, 384, 256, LANES)
 """Queries, and keys, of one block: the first that divides the filled row."""
+FUSED_BLOCKS = 8
+"""Up to so many blocks of keys one kernel makes all gradients: it multiplies five times a block, two kernels seven. It
+writes each block's share of the queries' gradient, so longer rows would take more memory than O(T)."""
 HEAD_SIZES = (64, 128, 256)
 DTYPES = ("bfloat16", "float32")
 FILLING = np.iinfo(np.int32).min
@@ -47,7 +50,8 @@ def attend(
     length = T + -T % LANES
     segments_BT = _segments(visible, len(q_BTNH), T, length)
     block = next(block for block in BLOCKS if length % block == 0)
-    kernel = _kernel(length, block, N, visible.causal, visible.window, interpret)
+    fused = length <= FUSED_BLOCKS * block and visible.window is None
+    kernel = _kernel(length, block, N, visible.causal, visible.window, fused, interpret)
     operands = [_heads_first(x, length) for x in (q_BTNH * H**-0.5, k_BSKH, v_BSKH)]
     if segments_BT is not None:
         operands.append(_library().SegmentIds(segments_BT, segments_BT))
@@ -78,20 +82,26 @@ def _library() -> Any:
 
 
 @lru_cache(maxsize=64)
-def _kernel(length: int, block: int, heads: int, causal: bool, window: int | None, interpret: bool) -> Any:
+def _kernel(length: int, block: int, heads: int, causal: bool, window: int | None, fused: bool, interpret: bool) -> Any:
     """The kernel of one row: `kernel(q_NTH, k_KTH, v_KTH, segments)`; which blocks to visit is host arrays in it."""
     splash, masks = _library(), _library().mask_lib
     square = length, length
     mask = masks.FullMask(square)
     if causal:
         mask = masks.CausalMask(square) if window is None else masks.LocalMask(square, (window - 1, 0), 0)
+    # Tokens last, as products leave them on a TPU: heads of 64 would fill half of its lanes, and be copied to do so.
+    layout = splash.QKVLayout.SEQ_MINOR
     sizes = splash.BlockSizes(
         block_q=block,
         block_kv=block,
         block_q_dkv=block,
         block_kv_dkv=block,
-        block_q_dq=block,
-        block_kv_dq=block,
+        block_q_dq=None if fused else block,
+        block_kv_dq=None if fused else block,
+        use_fused_bwd_kernel=fused,
+        q_layout=layout,
+        k_layout=layout,
+        v_layout=layout,
     )
     with jax.ensure_compile_time_eval():
         kernel = splash.make_splash_mha(

@@ -91,6 +91,8 @@ def _kernel(eqn: Any, seen: float) -> float:
     queries = next(v.aval for v in eqn.invars if v.aval.ndim >= 3 and v.aval.dtype.kind not in "iub")
     name = f"{eqn.primitive.name} {eqn.params.get('name') or eqn.params.get('name_and_src_info', '')}"
     made = next(products for pattern, products in KERNELS if re.search(pattern, name))
+    # Each block of keys' share of dq: the kernel makes all three gradients.
+    made += any(out.aval.ndim > queries.ndim for out in eqn.outvars)
     return 2.0 * made * math.prod(queries.shape) * seen
 
 

@@ -70,11 +70,12 @@ def test_of_forms_for_several_platforms_the_platforms_own_is_counted():
     assert counted("cuda")[0] == counted("tpu")[0] + 2.0 * (B + 1) * T * T * 32  # equal tokens are added up by products
 
 
-def test_kernels_are_counted_by_what_their_queries_see():
-    q = jnp.ones((2, 512, 4, 64), jnp.bfloat16)
+@pytest.mark.parametrize(("tokens", "products"), [(512, 2 + 5), (8192, 2 + 3 + 4)])
+def test_kernels_are_counted_by_what_their_queries_see(tokens, products):
+    q = jax.ShapeDtypeStruct((2, tokens, 4, 64), jnp.bfloat16)
     run = partial(attend, visible=Visible(), impl="splash", place=Place("tpu", interpret=True))
     found = flops.count(jax.make_jaxpr(jax.grad(lambda q: run(q, q, q).astype(jnp.float32).sum()))(q), 256, "tpu")
-    assert found.kernels == (2 + 3 + 4) * 2 * q.size * 256
+    assert found.kernels == products * 2 * q.size * 256
 
 
 def test_keys_that_a_query_sees():

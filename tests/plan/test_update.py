@@ -14,15 +14,20 @@ from runs import TARGETS, compiles_for_a_tpu
 pytestmark = compiles_for_a_tpu
 
 PROGRAM = Path(__file__).with_name("update_program.py")
-MESHES = {"data": [4, 1, 1, "update"], "fsdp": [1, 4, 1, "update"], "layer": [1, 4, 1, "layer"]}
-LAYERS, WIDTH, TOKENS, VOCABULARY = 4, 256, 256, 2048
+MESHES = {
+    "data": [4, 1, 1, "update", "dense"],
+    "fsdp": [1, 4, 1, "update", "dense"],
+    "layer": [1, 4, 1, "layer", "dense"],
+    "splash": [4, 1, 1, "update", "auto"],
+}
+LAYERS, WIDTH, HEADS, TOKENS, VOCABULARY = 4, 256, 4, 384, 2048
 MATRIX = WIDTH * WIDTH
 
 
 @pytest.fixture(scope="module")
 def updates():
     """What the update on each mesh does: [(what, [(dtype, shape) of its results])]."""
-    sizes = {"layers": LAYERS, "width": WIDTH, "tokens": TOKENS, "vocabulary": VOCABULARY}
+    sizes = {"layers": LAYERS, "width": WIDTH, "heads": HEADS, "tokens": TOKENS, "vocabulary": VOCABULARY}
     command = [sys.executable, str(PROGRAM), json.dumps(sizes), json.dumps(list(MESHES.values()))]
     environment = os.environ | {"PYTHONPATH": str(TARGETS.parent)}
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600, env=environment)
@@ -72,3 +77,9 @@ def test_layers_that_are_gathered_singly_are_never_all_there(updates):
     assert max(total([found]) for found in gathered) == layer
     of_layers = [found for found in gathered if len(found[1]) == 3 and found[0] == "bf16"]
     assert total(of_layers) == 2 * 8 * MATRIX  # forward and backward
+
+
+def test_attention_copies_what_its_kernels_make_and_nothing_that_they_read(updates):
+    activations = 16 // 4 * TOKENS * WIDTH  # of each device
+    copied = [shape for dtype, shape in results(updates["splash"], "copy") if math.prod(shape) == activations]
+    assert len(copied) == LAYERS * len(("out", "dq", "dk", "dv")), copied

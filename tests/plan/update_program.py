@@ -2,7 +2,8 @@
 compilers for other machines must not meet those of this one.
 
 python update_program.py SIZES MESHES
-JSON: {"layers": 4, "width": 256, "tokens": 256, "vocabulary": 2048} and [[data, fsdp, tensor, gather], ...]
+JSON: {"layers": 4, "width": 256, "heads": 2, "tokens": 256, "vocabulary": 2048} and
+[[data, fsdp, tensor, gather, attention], ...]
 """
 
 import json
@@ -24,8 +25,8 @@ def instructions(sizes, mesh):
     width, tokens = sizes["width"], sizes["tokens"]
     looped = {"scan": True, "remat": "block"} if mesh[3] == "layer" else {}
     model = GPT(
-        layers=sizes["layers"], width=width, heads=2, mlp_width=2 * width, context=tokens, bias=False,
-        attention="dense", **looped,
+        layers=sizes["layers"], width=width, heads=sizes["heads"], mlp_width=2 * width, context=tokens,
+        bias=mesh[4] != "dense", attention=mesh[4], **looped,
     )  # fmt: skip
     run = replace(
         small(),
@@ -35,7 +36,7 @@ def instructions(sizes, mesh):
         batch_rows=16,
         precision="bfloat16",
         ema_decay=None,
-        mesh=Mesh(*mesh),
+        mesh=Mesh(*mesh[:4]),
     )
     made = compiled.update(run, vocabulary.tokenizer(run, None)[0], devices.of(machines.parse("v5e:2x2")))
     text = made.executable.as_text()
