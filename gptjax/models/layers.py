@@ -188,9 +188,27 @@ def rotary_angles(positions_BT: jax.Array, head_size: int, theta: float) -> tupl
 
 def rotate(x_BTNH: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
     """Turn dimensions i and i + H/2 of every head by their angle, the pairing of Llama's weights in transformers."""
-    cos, sin = angles
+    return jax.lax.platform_dependent(x_BTNH, *angles, tpu=turned_by_product, default=turned)
+
+
+def turned(x_BTNH: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+    """`rotate` as it is written in books."""
     first, second = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x_BTNH.dtype)
+
+
+def turned_by_product(x_BTNH: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+    """The same, the halves of a head exchanged by a product with a permutation, which is exact.
+
+    A TPU would write the halves apart, in float32, and read them again.
+    """
+    H = x_BTNH.shape[-1]
+    exchange_HH = jnp.roll(jnp.eye(H, dtype=x_BTNH.dtype), H // 2, axis=0)
+    other_BTNH = jnp.matmul(
+        x_BTNH, exchange_HH, precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32
+    )
+    cos, sin = jnp.concatenate([cos, cos], axis=-1), jnp.concatenate([-sin, sin], axis=-1)
+    return (x_BTNH.astype(jnp.float32) * cos + other_BTNH * sin).astype(x_BTNH.dtype)
 
 
 def run(module: nn.Module, params: Any, *args: Any, method: str | None = None) -> Any:

@@ -57,6 +57,8 @@ def _multiplied(dtype: Any, x: jax.Array, kernel_DV: jax.Array, bias_V: jax.Arra
     def as_one(x: jax.Array, kernel_DV: jax.Array, bias_V: jax.Array | None) -> jax.Array:
         return as_it_is(_flat(x), kernel_DV, bias_V).reshape(*x.shape[:-1], -1)
 
+    if x.ndim == 2:
+        return as_it_is(x, kernel_DV, bias_V)
     return jax.lax.platform_dependent(x, kernel_DV, bias_V, tpu=as_it_is, default=as_one)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gptjax.models.layers import gelu_tanh
+from gptjax.models.layers import gelu_tanh, rotary_angles, turned, turned_by_product
 
 pytestmark = pytest.mark.usefixtures("optimised")
 
@@ -41,3 +41,16 @@ def test_no_array_is_kept_between_the_passes_for_the_gelu_but_what_goes_in_and_o
 
     arrays = scratch(lambda x: jax.nn.gelu(x, approximate=True)) - scratch(gelu_tanh)
     assert arrays > 6
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-6), (jnp.bfloat16, 1e-2)])
+def test_turning_by_a_product_is_turning_in_value_and_gradient(dtype, tolerance):
+    keys = jax.random.split(jax.random.key(0), 2)
+    x_BTNH, cotangent = (jax.random.normal(key, (2, 7, 3, 8), jnp.float32).astype(dtype) for key in keys)
+    angles = rotary_angles(jnp.arange(7)[None] + jnp.array([[0], [5]]), 8, 10_000.0)
+    plain, by_product = (jax.vjp(lambda x, form=form: form(x, *angles), x_BTNH) for form in (turned, turned_by_product))
+    pairs = zip((plain[0], *plain[1](cotangent)), (by_product[0], *by_product[1](cotangent)), strict=True)
+    for found, other in pairs:
+        assert found.dtype == other.dtype == dtype
+        np.testing.assert_allclose(np.float32(found), np.float32(other), rtol=tolerance, atol=tolerance)
+    assert not np.allclose(np.float32(plain[0]), np.float32(x_BTNH), atol=0.1)

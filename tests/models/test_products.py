@@ -54,13 +54,28 @@ WIDTHS = ((5, 8), (8, 5))
 
 
 @pytest.mark.parametrize("shape_DV", WIDTHS)
-def test_a_product_and_its_gradients_are_those_of_the_definition(shape_DV):
-    x_MD, kernel_DV = (jnp.asarray(RANDOM.normal(size=shape), jnp.float32) for shape in ((7, shape_DV[0]), shape_DV))
+@pytest.mark.parametrize("leading", [(7,), (2, 3), (2, 3, 4)])
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+def test_a_product_and_its_gradients_are_those_of_the_definition(shape_DV, leading, platform, monkeypatch):
+    def chosen(*args, default, **forms):
+        return forms.get(platform, default)(*args)
 
-    def defined(x_MD, kernel_DV):
-        return jnp.sum(x_MD[:, :, None] * kernel_DV, axis=1)
+    monkeypatch.setattr(jax.lax, "platform_dependent", chosen)
+    shapes = ((*leading, shape_DV[0]), shape_DV, shape_DV[1:])
+    factors = [jnp.asarray(RANDOM.normal(size=shape), jnp.float32) for shape in shapes]
 
-    close(pulled(lambda *xs: products.product(*xs, jnp.float32), x_MD, kernel_DV), pulled(defined, x_MD, kernel_DV))
+    def defined(x, kernel_DV, *bias_V):
+        return jnp.sum(x[..., None] * kernel_DV, axis=-2) + sum(bias_V)
+
+    for given in (factors, factors[:2]):
+        close(pulled(lambda x, w, *b: products.product(x, w, jnp.float32, *b), *given), pulled(defined, *given))
+
+
+def test_only_a_tpu_multiplies_rows_and_tokens_apart():
+    product = jax.jit(lambda x, w: products.product(x, w, jnp.float32)).trace(jnp.ones((3, 4, 5)), jnp.ones((5, 6)))
+    for platform, shape in (("cpu", "12x6"), ("cuda", "12x6"), ("tpu", "3x4x6")):
+        text = product.lower(lowering_platforms=(platform,)).as_text()
+        assert re.findall(r"dot_general.*?-> tensor<([\dx]+)xf32>", text) == [shape]
 
 
 @pytest.mark.parametrize("shape_DV", WIDTHS)
