@@ -18,7 +18,9 @@ from gptjax.attention.visible import Visible
 LANES = 128
 """Rows are filled up to a multiple of this many tokens."""
 BLOCKS = (512, 384, 256, LANES)
-"""Queries, and keys, of one block: the first that divides the filled row."""
+"""Queries, and keys, of one block: the first that divides the filled row, where that is not worth a `LARGE_BLOCK`."""
+LARGE_BLOCK = 1024
+"""Fewer instructions a score, but more scores that no query needs: less work in all from rows of two such blocks on."""
 FUSED_BLOCKS = 8
 """Up to so many blocks of keys one kernel makes all gradients: it multiplies five times a block, two kernels seven. It
 writes each block's share of the queries' gradient, so longer rows would take more memory than O(T)."""
@@ -49,7 +51,7 @@ def attend(
     _, T, N, H = q_BTNH.shape
     length = T + -T % LANES
     segments_BT = _segments(visible, len(q_BTNH), T, length)
-    block = next(block for block in BLOCKS if length % block == 0)
+    block = _block(length, q_BTNH.dtype, H, visible)
     fused = length <= FUSED_BLOCKS * block and visible.window is None
     kernel = _kernel(length, block, N, visible.causal, visible.window, fused, interpret)
     operands = [_heads_first(x, length) for x in (q_BTNH * H**-0.5, k_BSKH, v_BSKH)]
@@ -57,6 +59,14 @@ def attend(
         operands.append(_library().SegmentIds(segments_BT, segments_BT))
     out_BNTH: jax.Array = jax.vmap(kernel)(*operands)
     return out_BNTH.transpose(0, 2, 1, 3)[:, :T]
+
+
+def _block(length: int, dtype: Any, head_size: int, visible: Visible) -> int:
+    """The large one where every TPU has fast memory for it, and where no window would leave most of it out."""
+    fits = jnp.dtype(dtype).itemsize == 2 and head_size <= 128 and visible.window is None
+    if fits and length % LARGE_BLOCK == 0 and length >= 2 * LARGE_BLOCK:
+        return LARGE_BLOCK
+    return next(block for block in BLOCKS if length % block == 0)
 
 
 def _segments(visible: Visible, rows: int, T: int, length: int) -> jax.Array | None:

@@ -29,6 +29,7 @@ MATRIX = {
     "unordered documents both ways 64": (2, 1, 64, F32, Visible(causal=False, segments_BT=UNORDERED)),
 }
 OTHER_KEYS = np.stack([np.repeat([1, 2], [100, 36]), np.repeat([1, 5], [36, 100])]).astype(np.int32)
+BLOCKS_OF_SPLASH = splash.BLOCKS
 CROSSED = {
     "window past the keys": Visible(window=9),
     "queries that see nothing": Visible(causal=False, segments_BT=DOCUMENTS, key_segments_BS=OTHER_KEYS),
@@ -67,6 +68,34 @@ def test_every_kernel_equals_the_reference_in_value_and_gradient(impl, case):
     N, K, H, dtype, visible = MATRIX[case]
     given = operands(2, T, T, N, K, H, dtype)
     assert_near(compiled(impl, case)(*given, visible, None), reference(*given, visible), dtype)
+
+
+@pytest.mark.parametrize("case", ["documents 128 bf16", "everything 64 grouped bf16", "causal 64"])
+@pytest.mark.parametrize("fused_blocks", [1, 2])
+def test_splash_has_the_same_gradients_from_one_kernel_and_from_two(case, fused_blocks, monkeypatch):
+    monkeypatch.setattr(splash, "FUSED_BLOCKS", fused_blocks)
+    N, K, H, dtype, visible = MATRIX[case]
+    given = operands(2, T, T, N, K, H, dtype)
+    assert_near(value_and_gradients("splash", *given, visible), reference(*given, visible), dtype)
+
+
+@pytest.mark.parametrize(
+    ("length", "dtype", "head_size", "visible", "block"),
+    [
+        (4096, BF16, 64, Visible(), 1024),
+        (2048, BF16, 128, Visible(causal=False, segments_BT=DOCUMENTS), 1024),
+        (1024, BF16, 64, Visible(), 512),
+        (2560, BF16, 64, Visible(), 512),
+        (4096, F32, 64, Visible(), 512),
+        (4096, BF16, 256, Visible(), 512),
+        (4096, BF16, 64, Visible(window=100), 512),
+        (640, BF16, 64, Visible(), 128),
+    ],
+)
+def test_blocks_of_splash_are_large_where_rows_are_long_and_small_floats_fit(length, dtype, head_size, visible, block):
+    with pytest.MonkeyPatch.context() as own:
+        own.setattr(splash, "BLOCKS", BLOCKS_OF_SPLASH)
+        assert splash._block(length, dtype, head_size, visible) == block
 
 
 @pytest.mark.parametrize("impl", ["dense", "blockwise", "pallas"])
