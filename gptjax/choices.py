@@ -162,6 +162,10 @@ class ScheduleConfig(Config):
         """`schedule(step) -> fraction of the peak` over `steps` updates."""
         raise NotImplementedError
 
+    def bounded(self) -> bool:
+        """Whether the fraction is known to be at most 1."""
+        return False
+
 
 @dataclass(frozen=True)
 class OptimizerConfig(Config):
@@ -175,7 +179,10 @@ class OptimizerConfig(Config):
         raise NotImplementedError
 
     def bounded(self) -> bool:
-        """Whether finite gradients make finite parameters, always; where not, every update reads again what it made."""
+        """Whether a gradient whose norm has a finite square is known to make finite parameters, under such a schedule.
+
+        Where not, every update reads again what it made.
+        """
         return False
 
 

@@ -255,6 +255,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--rows", type=int, help="of a batch; default: the case's own")
     asked = parser.parse_args(argv)
     case = CASES[asked.case]
+    if asked.rows is not None and asked.rows < 1:
+        raise ConfigError(f"--rows {asked.rows}: an update needs at least one row")
     tell(measure(asked.case, case._replace(rows=asked.rows or case.rows), asked.rounds), table, asked.json)
 
 

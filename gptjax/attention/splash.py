@@ -23,8 +23,9 @@ LARGE_BLOCK = 1024
 """Fewer instructions a score, but more scores that no query needs: less work in all from rows of two such blocks on."""
 FUSED_BLOCKS = 8
 """Up to so many blocks of keys one kernel makes all gradients: it multiplies five times a block, two kernels seven. It
-writes each block's share of the queries' gradient: longer rows would take more memory than O(T), and eight shares in
-bfloat16 already make the rounding error of that gradient a tenth larger."""
+writes each block's share of the queries' gradient, in their dtype: longer rows would take more memory than O(T), and
+eight shares in bfloat16 already make the rounding error of that gradient a tenth larger. Under a window two kernels
+skip blocks that one would have to fill with zeros."""
 HEAD_SIZES = (64, 128, 256)
 DTYPES = ("bfloat16", "float32")
 FILLING = np.iinfo(np.int32).min
@@ -53,8 +54,7 @@ def attend(
     length = T + -T % LANES
     segments_BT = _segments(visible, len(q_BTNH), T, length)
     block = _block(length, q_BTNH.dtype, H, visible)
-    fused = length <= FUSED_BLOCKS * block and visible.window is None
-    kernel = _kernel(length, block, N, visible.causal, visible.window, fused, interpret)
+    kernel = _kernel(length, block, N, H, visible.causal, visible.window, FUSED_BLOCKS, interpret)
     operands = [_heads_first(x, length) for x in (q_BTNH * H**-0.5, k_BSKH, v_BSKH)]
     if segments_BT is not None:
         operands.append(_library().SegmentIds(segments_BT, segments_BT))
@@ -93,15 +93,25 @@ def _library() -> Any:
 
 
 @lru_cache(maxsize=64)
-def _kernel(length: int, block: int, heads: int, causal: bool, window: int | None, fused: bool, interpret: bool) -> Any:
+def _kernel(
+    length: int,
+    block: int,
+    heads: int,
+    head_size: int,
+    causal: bool,
+    window: int | None,
+    fused_blocks: int,
+    interpret: bool,
+) -> Any:
     """The kernel of one row: `kernel(q_NTH, k_KTH, v_KTH, segments)`; which blocks to visit is host arrays in it."""
     splash, masks = _library(), _library().mask_lib
     square = length, length
     mask = masks.FullMask(square)
     if causal:
         mask = masks.CausalMask(square) if window is None else masks.LocalMask(square, (window - 1, 0), 0)
-    # Tokens last, as products leave them on a TPU: heads of 64 would fill half of its lanes, and be copied to do so.
-    layout = splash.QKVLayout.SEQ_MINOR
+    fused = length <= fused_blocks * block and window is None
+    # Heads of 64 would fill half of a TPU's lanes: its products leave tokens last, and the kernel reads them so.
+    layout = splash.QKVLayout.SEQ_MINOR if head_size < LANES else splash.QKVLayout.HEAD_DIM_MINOR
     sizes = splash.BlockSizes(
         block_q=block,
         block_kv=block,

@@ -1,8 +1,6 @@
 """The parameterised layers that the model families are built of, and the small functions between them.
 
-Every product sees its tokens flattened to one axis: on a CPU the weight gradient of a product over [B, T, D] contracts
-two axes and leaves the fast matrix path, which doubles the time of a whole training step. Weights are in the compute
-dtype that the caller passes in; norms and rotary angles are float32 inside.
+Weights are in the compute dtype that the caller passes in; norms and rotary angles are float32 inside.
 """
 
 from collections.abc import Callable
@@ -186,9 +184,32 @@ def rotary_angles(positions_BT: jax.Array, head_size: int, theta: float) -> tupl
     return jnp.cos(angles), jnp.sin(angles)
 
 
+@jax.custom_vjp
 def rotate(x_BTNH: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Turn dimensions i and i + H/2 of every head by their angle, the pairing of Llama's weights in transformers."""
+    """Turn dimensions i and i + H/2 of every head by their angle, the pairing of Llama's weights in transformers.
+
+    The angles have no gradient.
+    """
     return jax.lax.platform_dependent(x_BTNH, *angles, tpu=turned_by_product, default=turned)
+
+
+def _rotate_forward(x_BTNH: jax.Array, angles: Any) -> tuple[jax.Array, Any]:
+    return rotate(x_BTNH, angles), angles
+
+
+def _rotate_backward(angles: Any, dout_BTNH: jax.Array) -> tuple[jax.Array, None]:
+    def back_by_product(dout_BTNH: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+        return turned_by_product(dout_BTNH, cos, -sin)
+
+    return jax.lax.platform_dependent(dout_BTNH, *angles, tpu=back_by_product, default=_turned_back), None
+
+
+rotate.defvjp(_rotate_forward, _rotate_backward)
+
+
+def _turned_back(dout_BTNH: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+    (dx_BTNH,) = jax.linear_transpose(lambda x_BTNH: turned(x_BTNH, cos, sin), dout_BTNH)(dout_BTNH)
+    return dx_BTNH
 
 
 def turned(x_BTNH: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
@@ -198,7 +219,7 @@ def turned(x_BTNH: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
 
 
 def turned_by_product(x_BTNH: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """The same, the halves of a head exchanged by a product with a permutation, which is exact.
+    """The same of finite x, the halves of a head exchanged by a product with a permutation, which is exact.
 
     A TPU would write the halves apart, in float32, and read them again.
     """

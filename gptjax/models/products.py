@@ -5,6 +5,7 @@ of fast products: small ones take twice the time, an update of a small model 6% 
 written out transposed first; of a weight's gradient, the narrower of the two.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -36,7 +37,9 @@ def _product_backward(dtype: Any, saved: _Saved, dout: jax.Array) -> tuple[jax.A
     dout = dout.astype(x.dtype)
     forms = {"cpu": _contracted_on_cpu, "tpu": _contracted_as_it_is, "default": _contracted}
     dkernel_DV = jax.lax.platform_dependent(x, dout, **forms)
-    dbias_V = None if bias_V is None else jax.lax.platform_dependent(dout, tpu=_summed, default=_summed_flat)
+    dbias_V = None
+    if bias_V is not None:
+        dbias_V = jax.lax.platform_dependent(dout, tpu=_summed, default=_summed_flat).astype(bias_V.dtype)
     return _multiplied(None, dout, kernel_DV.T), dkernel_DV, dbias_V
 
 
@@ -44,7 +47,8 @@ product.defvjp(_product_forward, _product_backward)
 
 
 def _multiplied(dtype: Any, x: jax.Array, kernel_DV: jax.Array, bias_V: jax.Array | None = None) -> jax.Array:
-    """x W + b, with the axes before the last as one: the fast products of a CPU are of two axes, a GPU does not mind.
+    """x W + b, with the axes before the last as one: over several the gradient by W leaves a CPU's fast products, which
+    doubles the time of a step; a GPU does not mind.
 
     A TPU lays out what it computes for the reader, head by head for attention. With rows and tokens as one axis it
     cannot, and copies queries, keys, values and their gradients twice.
@@ -52,10 +56,10 @@ def _multiplied(dtype: Any, x: jax.Array, kernel_DV: jax.Array, bias_V: jax.Arra
 
     def as_it_is(x: jax.Array, kernel_DV: jax.Array, bias_V: jax.Array | None) -> jax.Array:
         out = jnp.matmul(x, kernel_DV, preferred_element_type=dtype)
-        return out if bias_V is None else out + bias_V
+        return out if bias_V is None else out + bias_V.astype(out.dtype)
 
     def as_one(x: jax.Array, kernel_DV: jax.Array, bias_V: jax.Array | None) -> jax.Array:
-        return as_it_is(_flat(x), kernel_DV, bias_V).reshape(*x.shape[:-1], -1)
+        return as_it_is(_flat(x), kernel_DV, bias_V).reshape(*x.shape[:-1], kernel_DV.shape[-1])
 
     if x.ndim == 2:
         return as_it_is(x, kernel_DV, bias_V)
@@ -63,7 +67,7 @@ def _multiplied(dtype: Any, x: jax.Array, kernel_DV: jax.Array, bias_V: jax.Arra
 
 
 def _flat(x: jax.Array) -> jax.Array:
-    return x.reshape(-1, x.shape[-1])
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _summed(dout: jax.Array) -> jax.Array:

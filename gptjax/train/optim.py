@@ -26,9 +26,9 @@ _DECAYED: dict[Decay, tuple[Role, ...]] = {
     "all_but_gains": ("matrix", "head", "embedding"),
     "everything": ("matrix", "head", "embedding", "gain"),
 }
-LARGEST_RATE, SMALLEST_EPS = 1e3, 1e-10
-"""No gradient of finite float32 norm is larger than 1.9e19, so with these no update of Adam's is larger than 2e32, and
-a million of the largest are still finite."""
+LARGEST_RATE, LARGEST_DECAY, SMALLEST_EPS, LARGEST_BETA = 1e3, 1e3, 1e-10, 1 - 1e-6
+"""Within these no update of Adam's is larger than 2e32, for no gradient is larger than 1.9e19 whose square is finite in
+float32, and a million of the largest are still finite."""
 
 
 def roles(params: Params) -> Any:
@@ -85,7 +85,12 @@ class Adam(Optimizer):
         return optax.adam(_scaled(self.learning_rate, schedule), self.beta1, self.beta2, self.eps)
 
     def bounded(self) -> bool:
-        return self.learning_rate <= LARGEST_RATE and self.eps >= SMALLEST_EPS
+        return type(self) is Adam and self.within_limits()
+
+    def within_limits(self) -> bool:
+        """Whether Adam's own numbers are such that it is bounded; it says nothing of what a subclass adds."""
+        betas = self.beta1 <= LARGEST_BETA and 0 < self.beta2 <= LARGEST_BETA
+        return betas and self.learning_rate <= LARGEST_RATE and self.eps >= SMALLEST_EPS
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,8 @@ class AdamW(Adam):
         return optax.adamw(rate, self.beta1, self.beta2, self.eps, weight_decay=self.weight_decay, mask=mask)
 
     def bounded(self) -> bool:
-        return super().bounded() and self.learning_rate * self.weight_decay <= 1
+        decays = self.weight_decay <= LARGEST_DECAY and self.learning_rate * self.weight_decay <= 1
+        return type(self) is AdamW and self.within_limits() and decays
 
 
 @dataclass(frozen=True)

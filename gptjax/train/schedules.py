@@ -27,6 +27,9 @@ class Schedule(ScheduleConfig):
         """The warm-up's own fraction: 1 from update `warmup_steps` on."""
         return jnp.minimum(1.0, (step + 1.0) / (self.warmup_steps + 1.0))
 
+    def bounded(self) -> bool:
+        return type(self) in (Constant, Cosine, Linear)  # of a subclass nothing is known
+
     def require_room(self, steps: int) -> None:
         """Raise `ConfigError` where the warm-up would never end."""
         message = f"warmup_steps={self.warmup_steps} is not below steps={steps}; shorten the warm-up or run longer"

@@ -52,11 +52,11 @@ def make_step(run: Run, loss: Loss, optimizer: optax.GradientTransformation, lay
 
     The batch's leaves have `run.batch_rows` rows; micro-batch i of A holds rows i, i + A, ... The gradient is that of
     sum / count over the whole batch, however its weights fall on the micro-batches; nothing counted gives no gradient.
-    Where the loss or the gradient's norm is not finite, or that of the new parameters under a rule that is not
-    `bounded`, parameters, optimizer state and average stay as they were, and so does the carry; the step still
-    advances, to the next batch. Of frozen parameters no gradient is computed. metrics: loss_nats and the objective's
-    own means, tokens (counted targets), grad_norm (before clipping), skipped (so far) and skipped_in_a_row, all
-    scalars; a mean over nothing is 0.
+    Where the loss or the square of the gradient's norm is not finite, or the norm of the new parameters under a rule or
+    schedule that is not `bounded`, parameters, optimizer state and average stay as they were, and so does the carry;
+    the step still advances, to the next batch. Of frozen parameters no gradient is computed. metrics: loss_nats and the
+    objective's own means, tokens (counted targets), grad_norm (before clipping), skipped (so far) and skipped_in_a_row,
+    all scalars; a mean over nothing is 0.
     """
 
     if isinstance(optimizer, LaidOut):
@@ -76,9 +76,10 @@ def make_step(run: Run, loss: Loss, optimizer: optax.GradientTransformation, lay
         gradient = jax.tree.map(lambda g: g * scale, sums.gradient)
         new = _apply(optimizer, state, gradient, run.ema_decay)
         # The result too, where a finite gradient can still be a wild update: another pass over parameters and moments.
-        result = () if run.optimizer.bounded() else (optax.tree.norm(new[0]),)
+        bounded = run.optimizer.bounded() and run.schedule.bounded()
+        result = () if bounded else (optax.tree.norm(new[0]),)
         # The sums too, for a mean over nothing is 0.
-        finite = _all_finite(loss_nats, grad_norm, sums.loss, total_norm, *result)
+        finite = _all_finite(loss_nats, jnp.square(grad_norm), sums.loss, total_norm, *result)
         old = (state.params, state.opt_state, state.ema, state.carry)
         new_params, opt_state, ema, carry = jax.tree.map(lambda n, o: jnp.where(finite, n, o), (*new, carry), old)
         skipped = state.skipped + ~finite

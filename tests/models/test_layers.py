@@ -1,11 +1,13 @@
 """Claims about the layers' own derivatives."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gptjax.models.layers import gelu_tanh, rotary_angles, turned, turned_by_product
+from gptjax.models.layers import gelu_tanh, rotary_angles, rotate, turned
 
 pytestmark = pytest.mark.usefixtures("optimised")
 
@@ -43,14 +45,33 @@ def test_no_array_is_kept_between_the_passes_for_the_gelu_but_what_goes_in_and_o
     assert arrays > 6
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-6), (jnp.bfloat16, 1e-2)])
-def test_turning_by_a_product_is_turning_in_value_and_gradient(dtype, tolerance):
+ANGLES = rotary_angles(jnp.arange(7)[None] + jnp.array([[0], [5]]), 8, 10_000.0)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_tpu_turns_as_others_do_in_value_and_gradient(dtype, monkeypatch):
+    def chosen(*args, tpu, **_):
+        return tpu(*args)
+
     keys = jax.random.split(jax.random.key(0), 2)
     x_BTNH, cotangent = (jax.random.normal(key, (2, 7, 3, 8), jnp.float32).astype(dtype) for key in keys)
-    angles = rotary_angles(jnp.arange(7)[None] + jnp.array([[0], [5]]), 8, 10_000.0)
-    plain, by_product = (jax.vjp(lambda x, form=form: form(x, *angles), x_BTNH) for form in (turned, turned_by_product))
-    pairs = zip((plain[0], *plain[1](cotangent)), (by_product[0], *by_product[1](cotangent)), strict=True)
-    for found, other in pairs:
-        assert found.dtype == other.dtype == dtype
-        np.testing.assert_allclose(np.float32(found), np.float32(other), rtol=tolerance, atol=tolerance)
-    assert not np.allclose(np.float32(plain[0]), np.float32(x_BTNH), atol=0.1)
+    plain, pull = jax.vjp(lambda x: turned(x, *ANGLES), x_BTNH)
+    here, pull_here = jax.vjp(lambda x: rotate(x, ANGLES), x_BTNH)
+    monkeypatch.setattr(jax.lax, "platform_dependent", chosen)
+    there, pull_there = jax.vjp(lambda x: rotate(x, ANGLES), x_BTNH)
+    for expected, *others in ((plain, here, there), (*pull(cotangent), *pull_here(cotangent), *pull_there(cotangent))):
+        for found in others:
+            assert found.dtype == dtype
+            np.testing.assert_allclose(np.float32(found), np.float32(expected), rtol=1e-6, atol=1e-6)
+    assert not np.allclose(np.float32(plain), np.float32(x_BTNH), atol=0.1)
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(jnp.float32, "f32"), (jnp.bfloat16, "bf16")])
+def test_only_a_tpu_turns_by_products_and_they_are_exact(dtype, name):
+    x_BTNH = jnp.ones((2, 7, 3, 8), dtype)
+    both = jax.jit(lambda x, angles: jax.vjp(lambda x: rotate(x, angles), x)[1](x)).trace(x_BTNH, ANGLES)
+    for platform in ("cpu", "cuda"):
+        assert "dot_general" not in both.lower(lowering_platforms=(platform,)).as_text()
+    (product,) = re.findall(r"dot_general.*", both.lower(lowering_platforms=("tpu",)).as_text())
+    assert f"x{name}>, tensor<8x8x{name}>) -> tensor<2x7x3x8xf32>" in product
+    assert product.count("HIGHEST") == 2

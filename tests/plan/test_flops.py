@@ -70,7 +70,7 @@ def test_of_forms_for_several_platforms_the_platforms_own_is_counted():
     assert counted("cuda")[0] == counted("tpu")[0] + 2.0 * (B + 1) * T * T * 32  # equal tokens are added up by products
 
 
-@pytest.mark.parametrize(("tokens", "products"), [(512, 2 + 5), (8192, 2 + 3 + 4)])
+@pytest.mark.parametrize(("tokens", "products"), [(512, 2 + 5), (8192, 2 + 5), (9216, 2 + 3 + 4)])
 def test_kernels_are_counted_by_what_their_queries_see(tokens, products):
     q = jax.ShapeDtypeStruct((2, tokens, 4, 64), jnp.bfloat16)
     run = partial(attend, visible=Visible(), impl="splash", place=Place("tpu", interpret=True))

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from gptjax.config import ConfigError, from_json, to_json
-from gptjax.train.optim import LARGEST_RATE, SGD, SMALLEST_EPS, Adam, AdamW, Lion, Muon, decayed, roles
+from gptjax.train.optim import LARGEST_BETA, LARGEST_RATE, SGD, SMALLEST_EPS, Adam, AdamW, Lion, Muon, decayed, roles
 
 LAYERS, WIDTH, MLP, VOCAB = 3, 16, 48, 11
 
@@ -31,7 +31,11 @@ def params(fill=None):
 
 
 LIMITS = {"learning_rate": LARGEST_RATE, "eps": SMALLEST_EPS}
-SLOW_TO_FORGET = {"beta1": 0.999, "beta2": 0.0}  # the first moment stays when the second is gone
+SLOW_TO_FORGET = {"beta1": LARGEST_BETA, "beta2": 1e-30}  # the first moment stays when the second is gone
+
+
+class BuiltOtherwise(AdamW):
+    """Of what a user makes of a rule nothing is known."""
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,11 @@ def test_the_largest_gradients_of_finite_norm_leave_parameters_of_a_bounded_rule
         Adam(learning_rate=1.1e3),
         AdamW(eps=1e-11),
         AdamW(learning_rate=10.0, weight_decay=0.11),
+        AdamW(learning_rate=1e-30, weight_decay=1e30),
+        AdamW(beta1=1 - 1e-8),
+        AdamW(beta2=1 - 1e-8),
+        AdamW(beta2=0.0),
+        BuiltOtherwise(),
         SGD(),
         Lion(),
         Muon(),

@@ -158,6 +158,30 @@ def test_what_a_bounded_rule_made_is_not_read_again():
     assert metrics["skipped"] == 0
 
 
+def test_a_schedule_that_may_exceed_its_peak_has_the_result_looked_at():
+    class Wild(Constant):
+        def build(self, steps):
+            return lambda step: 3e38 * (step + 1.0)
+
+    run = replace(RUN, optimizer=AdamW(learning_rate=1.0), schedule=Wild())
+    before, _ = after(run)
+    skipped, metrics = after(run, batch(0))
+    assert run.optimizer.bounded()
+    assert equal((before.params, before.opt_state), (skipped.params, skipped.opt_state))
+    assert metrics["skipped"] == 1
+
+
+def test_a_gradient_whose_square_is_not_finite_never_reaches_the_state():
+    run = replace(RUN, optimizer=AdamW())
+    before, _ = after(run)
+    inputs, weights = np.full((ROWS, WIDTH), 3.0), np.full(ROWS, 1e-21)  # the gradient of the sum is small
+    skipped, metrics = after(run, batch(inputs=inputs, weights=weights, targets=np.full(ROWS, 1.5e19)))
+    assert np.isfinite(metrics["loss_nats"])
+    assert 1e20 < metrics["grad_norm"] < np.inf
+    assert metrics["skipped"] == 1
+    assert equal((before.params, before.opt_state), (skipped.params, skipped.opt_state))
+
+
 def test_what_is_not_finite_in_a_batch_that_counts_nothing_never_reaches_the_state():
     nothing = batch(weights=np.zeros(ROWS), targets=np.full(ROWS, np.nan))
     state, metrics = after(RUN, nothing)
