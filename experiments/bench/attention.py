@@ -1,7 +1,8 @@
 """Masked self-attention, forward and backward, against PyTorch: cuDNN for causal rows, FlexAttention for packed ones.
 
 Command      python experiments/bench/attention.py CASE ... [--rounds 7] [--json OUT]
-             CASE: causal_1024 causal_4096 packed_4096 on a GPU; causal_cpu packed_cpu on a CPU
+             CASE: causal_1024 causal_4096 packed_4096 on a GPU; causal_cpu packed_cpu causal_rows_cpu packed_rows_cpu
+             on a CPU, which JAX_NUM_CPU_DEVICES=2 makes two devices with half of the rows each
 Cost         two minutes on an H200; one minute on two CPU cores
 Peer         `scaled_dot_product_attention` by cuDNN, on a CPU PyTorch's own flash form; for packed documents
              FlexAttention compiled with a document mask, which has no backward pass on a CPU: there the peer is
@@ -10,7 +11,8 @@ Data         random, in bfloat16 (float32 on a CPU); documents of random lengths
 
 Values and gradients of all forms must agree before anything is timed. The call that is timed gives the output and the
 gradients of queries, keys and values for one random cotangent. `own causal` is gptjax on the same rows without
-documents: what skipping blocks that no token may see gains.
+documents: what skipping blocks that no token may see gains. `own, all rows at once`, on a CPU: what taking them in turn
+gains.
 """
 
 import sys
@@ -30,7 +32,8 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from gptjax.attention import Call, Visible, attend, choose
 from gptjax.cli import guarded
-from gptjax.config import ConfigError
+from gptjax.config import ConfigError, Mesh
+from gptjax.train import sharding
 from gptjax.types import Place
 
 
@@ -52,6 +55,8 @@ CASES = {
     "packed_4096": Case((8, 4096, 12, 64), 8, "gpu", 10),
     "causal_cpu": Case((4, 1024, 6, 64), None, "cpu", 1),
     "packed_cpu": Case((4, 1024, 6, 64), 8, "cpu", 1),
+    "causal_rows_cpu": Case((16, 512, 12, 64), None, "cpu", 1),
+    "packed_rows_cpu": Case((16, 512, 12, 64), 8, "cpu", 1),
 }
 PARITY = {"float32": 1e-4, "bfloat16": 3e-2}
 """Largest difference of any array, as a share of the other's largest value."""
@@ -70,14 +75,15 @@ def operands(case: Case) -> tuple[list[np.ndarray], np.ndarray | None]:
     return arrays, 1 + np.cumsum(starts_BT, axis=1, dtype=np.int32)
 
 
-def ours(arrays: list[np.ndarray], segments_BT: np.ndarray | None, dtype: str) -> Form:
-    """gptjax's `attend` with the kernel that it chooses by itself."""
-    visible = Visible(segments_BT=None if segments_BT is None else jnp.asarray(segments_BT))
-    q, k, v, cotangent = (jnp.asarray(x, dtype) for x in arrays)
+def ours(arrays: list[np.ndarray], segments_BT: np.ndarray | None, dtype: str, mesh: Any, place: Place) -> Form:
+    """gptjax's `attend` with the kernel that it chooses by itself, the rows split over the mesh."""
+    put = sharding.placer(mesh)
+    visible = Visible(segments_BT=None if segments_BT is None else put(segments_BT))
+    q, k, v, cotangent = (put(x.astype(jnp.dtype(dtype))) for x in arrays)
 
     @jax.jit
     def both(q: jax.Array, k: jax.Array, v: jax.Array, cotangent: jax.Array, visible: Visible) -> Any:
-        out, pull = jax.vjp(partial(attend, visible=visible), q, k, v)
+        out, pull = jax.vjp(partial(attend, visible=visible, place=place), q, k, v)
         return out, *pull(cotangent)
 
     def run(calls: int) -> Any:
@@ -139,14 +145,18 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         raise ConfigError(f"{name}: needs a {case.platform}, and JAX has a {platform}")
     dtype = "bfloat16" if platform == "gpu" else "float32"
     arrays, segments_BT = operands(case)
-    forms: dict[str, Form] = {"gptjax": ours(arrays, segments_BT, dtype)}
+    mesh = sharding.make_mesh(Mesh(), jax.devices())
+    place = sharding.place(mesh)
+    forms: dict[str, Form] = {"gptjax": ours(arrays, segments_BT, dtype, mesh, place)}
     forms["torch"] = theirs(case, arrays, segments_BT, dtype)
     pairs = zip(forms["gptjax"](1), forms["torch"](1), strict=True)
     worst = max(_difference(np.asarray(a, np.float32), _numpy(b)) for a, b in pairs)
     if worst > PARITY[dtype]:
         raise ConfigError(f"{name}: values or gradients differ by {worst:.2g} of the largest: nothing to compare")
     if segments_BT is not None:
-        forms["own causal"] = ours(arrays, None, dtype)
+        forms["own causal"] = ours(arrays, None, dtype, mesh, place)
+    if platform == "cpu":
+        forms["own, all rows at once"] = ours(arrays, segments_BT, dtype, mesh, Place("cpu"))
     rounds_of = medians({who: partial(form, case.repeats) for who, form in forms.items()}, rounds)
     seconds = {who: value / case.repeats for who, value in rounds_of.items()}
     _, T, N, H = case.shape
@@ -156,7 +166,8 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
         "torch": torch.__version__,
-        "kernel": choose("auto", Place(platform), Call(jnp.dtype(dtype), T, T, N, N, H, visible, 0.0)).name,
+        "devices": mesh.size,
+        "kernel": choose("auto", place, Call(jnp.dtype(dtype), T, T, N, N, H, visible, 0.0)).name,
         "largest_difference": worst,
         "milliseconds": {who: 1e3 * value for who, value in seconds.items()},
         "ratio": {who: value / seconds["gptjax"] for who, value in seconds.items()},

@@ -3,12 +3,13 @@
 The softmax is accumulated over key blocks; backward recomputes each block's weights from the row's logsumexp. (Dao,
 "FlashAttention-2", arXiv 2307.08691; Rabe & Staats, arXiv 2112.05682.) Pairs of blocks of which no query sees a key are
 never visited: nearly half of them under a causal mask, all but a band under a window; those whose documents do not meet
-in any row are passed over when they come.
+in any row are passed over when they come. A CPU is given a few rows at a time, whose blocks stay in its caches.
 
 Axes: I query blocks, J key blocks, P visited pairs of them; T queries and S keys of one block; G = N / K query heads of
 a key head, M = G T.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,28 +28,84 @@ from gptjax.types import Array
 MASKED, LOWEST = -1e30, -1e20
 """The score of a key that is not seen, and where a row's maximum starts: its weight is exp(MASKED - LOWEST) = 0."""
 BLOCK = 128
-"""Queries, and keys, of one block at most; half of it in rows of up to two, where a CPU skips more than it loses."""
+"""Queries, and keys, of one block at most."""
+CACHED_BYTES = 3 * 2**20
+"""Of float32 queries, that a CPU attends to at a time: seven times as much with keys, values and all gradients."""
 
 _product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 def attend(
-    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible, dropout: float, key: jax.Array | None
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    visible: Visible,
+    dropout: float = 0.0,
+    key: jax.Array | None = None,
+    in_cache: bool = False,
 ) -> jax.Array:
-    """What `dense.attend` gives, block by block; dropout draws other bits."""
-    return _attend(q_BTNH, k_BSKH, v_BSKH, visible, key, dropout)
+    """What `dense.attend` gives, block by block; dropout draws other bits.
+
+    `in_cache` goes through the rows a few at a time, as many as stay in a CPU's caches. Raises `ValueError` where there
+    is dropout too: it draws its bits for all rows at once.
+    """
+    if in_cache and dropout:
+        raise ValueError(f"dropout={dropout} draws its bits for all rows at once, in_cache goes through them in turn")
+    return _attend(q_BTNH, k_BSKH, v_BSKH, visible, key, dropout, in_cache)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(5,))
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def _attend(
-    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible, key: jax.Array | None, dropout: float
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    visible: Visible,
+    key: jax.Array | None,
+    dropout: float,
+    in_cache: bool,
 ) -> jax.Array:
-    return _forward(q_BTNH, k_BSKH, v_BSKH, visible, key, dropout)[0]
+    return _forward(q_BTNH, k_BSKH, v_BSKH, visible, key, dropout, in_cache)[0]
 
 
 def _forward(
-    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible, key: jax.Array | None, dropout: float
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    visible: Visible,
+    key: jax.Array | None,
+    dropout: float,
+    in_cache: bool,
 ) -> tuple[jax.Array, Any]:
+    operands = q_BTNH, k_BSKH, v_BSKH, visible
+    out_BTNH, logsum_BIKM = checkpoint_name(_by_rows(partial(_outputs, dropout, key), operands, in_cache), KEPT)
+    return out_BTNH, (*operands, key, out_BTNH, logsum_BIKM)
+
+
+def _backward(dropout: float, in_cache: bool, saved: Any, dout_BTNH: jax.Array) -> tuple[Any, ...]:
+    q_BTNH, k_BSKH, v_BSKH, visible, key, out_BTNH, logsum_BIKM = saved
+    operands = q_BTNH, k_BSKH, v_BSKH, visible, out_BTNH, logsum_BIKM, dout_BTNH
+    return *_by_rows(partial(_gradients, dropout, key), operands, in_cache), None, None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _by_rows(function: Callable[..., Any], operands: Any, in_cache: bool) -> Any:
+    """`function(*operands)`, in turn for as many rows as the cache holds, or for all at once."""
+    B, *row = operands[0].shape
+    at_most = max(1, CACHED_BYTES // (4 * math.prod(row)))
+    if not in_cache or B <= at_most:
+        return function(*operands)
+    rows = max(rows for rows in range(1, at_most + 1) if B % rows == 0)
+    parts = jax.tree.map(lambda x: x.reshape(B // rows, rows, *x.shape[1:]), operands)
+    found = jax.lax.map(lambda part: function(*part), parts)
+    return jax.tree.map(lambda x: x.reshape(B, *x.shape[2:]), found)
+
+
+def _outputs(
+    dropout: float, key: jax.Array | None, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible
+) -> tuple[jax.Array, jax.Array]:
+    """(out_BTNH, the logsumexp of each query's scores, [B, I, K, M])."""
     blocks = _cut(q_BTNH, k_BSKH, v_BSKH, visible)
     empty_IBKM = jnp.zeros(blocks.q_IBKMH.shape[:-1], jnp.float32)
     start = jnp.zeros(blocks.q_IBKMH.shape, jnp.float32), empty_IBKM + LOWEST, empty_IBKM
@@ -64,19 +121,29 @@ def _forward(
         out_BKMH = out_IBKMH[i] * shrink_BKM[..., None] + _product("BKMS,BKSH->BKMH", weights_BKMS, blocks.v_JBKSH[j])
         return out_IBKMH.at[i].set(out_BKMH), top_IBKM.at[i].set(top_BKM), sum_IBKM.at[i].set(sum_BKM)
 
-    out_IBKMH, top_IBKM, sum_IBKM = _over_pairs(visit, start, _grid(q_BTNH, k_BSKH), visible)
+    out_IBKMH, top_IBKM, sum_IBKM = _over_pairs(visit, start, blocks.grid, visible)
     sum_IBKM = jnp.maximum(sum_IBKM, jnp.finfo(jnp.float32).tiny)
     out_BTNH = _join((out_IBKMH / sum_IBKM[..., None]).astype(v_BSKH.dtype), q_BTNH.shape)
-    out_BTNH, logsum_IBKM = checkpoint_name((out_BTNH, top_IBKM + jnp.log(sum_IBKM)), KEPT)
-    return out_BTNH, (q_BTNH, k_BSKH, v_BSKH, visible, key, out_BTNH, logsum_IBKM)
+    return out_BTNH, (top_IBKM + jnp.log(sum_IBKM)).swapaxes(0, 1)
 
 
-def _backward(dropout: float, saved: Any, dout_BTNH: jax.Array) -> tuple[Any, ...]:
-    q_BTNH, k_BSKH, v_BSKH, visible, key, out_BTNH, logsum_IBKM = saved
+def _gradients(
+    dropout: float,
+    key: jax.Array | None,
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    visible: Visible,
+    out_BTNH: jax.Array,
+    logsum_BIKM: jax.Array,
+    dout_BTNH: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(dq_BTNH, dk_BSKH, dv_BSKH)."""
     blocks = _cut(q_BTNH, k_BSKH, v_BSKH, visible)
-    dout_IBKMH = _cut_heads(dout_BTNH, k_BSKH.shape[2])
+    logsum_IBKM = logsum_BIKM.swapaxes(0, 1)
+    out_IBKMH, dout_IBKMH = (_cut_heads(x, k_BSKH.shape[2], blocks.grid.query_block) for x in (out_BTNH, dout_BTNH))
     # The sum over keys of weight times its gradient is out . dout, with dropout or without.
-    delta_IBKM = _product("IBKMH,IBKMH->IBKM", _cut_heads(out_BTNH, k_BSKH.shape[2]), dout_IBKMH)
+    delta_IBKM = _product("IBKMH,IBKMH->IBKM", out_IBKMH, dout_IBKMH)
     start = tuple(jnp.zeros(x.shape, jnp.float32) for x in blocks[:3])
 
     def visit(carry: Any, i: jax.Array, j: jax.Array) -> Any:
@@ -91,14 +158,11 @@ def _backward(dropout: float, saved: Any, dout_BTNH: jax.Array) -> tuple[Any, ..
         dv_JBKSH = dv_JBKSH.at[j].add(_product("BKMS,BKMH->BKSH", weights_BKMS, dout_IBKMH[i]))
         return dq_IBKMH, dk_JBKSH, dv_JBKSH
 
-    dq_IBKMH, dk_JBKSH, dv_JBKSH = _over_pairs(visit, start, _grid(q_BTNH, k_BSKH), visible)
+    dq_IBKMH, dk_JBKSH, dv_JBKSH = _over_pairs(visit, start, blocks.grid, visible)
     scale = q_BTNH.shape[-1] ** -0.5
     dq_BTNH = _join(dq_IBKMH * scale, q_BTNH.shape).astype(q_BTNH.dtype)
     dk_BSKH = _join(dk_JBKSH * scale, k_BSKH.shape).astype(k_BSKH.dtype)
-    return dq_BTNH, dk_BSKH, _join(dv_JBKSH, v_BSKH.shape).astype(v_BSKH.dtype), None, None
-
-
-_attend.defvjp(_forward, _backward)
+    return dq_BTNH, dk_BSKH, _join(dv_JBKSH, v_BSKH.shape).astype(v_BSKH.dtype)
 
 
 class _Blocks(NamedTuple):
@@ -109,57 +173,56 @@ class _Blocks(NamedTuple):
     v_JBKSH: jax.Array
     segments_IBT: Array | None
     key_segments_JBS: Array | None
-    keys: int
-    """Keys that are not padding."""
+    grid: Grid
     group: int
     """G, query heads of a key head."""
 
 
 def _cut(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible) -> _Blocks:
-    N, S, K = q_BTNH.shape[2], k_BSKH.shape[1], k_BSKH.shape[2]
+    (T, N), (S, K) = q_BTNH.shape[1:3], k_BSKH.shape[1:3]
+    documents = visible.segments_BT is not None
+    grid = Grid(T, S, _block(T, documents), _block(S, documents))
     return _Blocks(
-        q_IBKMH=_cut_heads(q_BTNH, K),
-        k_JBKSH=_cut_heads(k_BSKH, K),
-        v_JBKSH=_cut_heads(v_BSKH, K),
-        segments_IBT=_cut_row(visible.segments_BT),
-        key_segments_JBS=_cut_row(visible.keys_segments),
-        keys=S,
+        q_IBKMH=_cut_heads(q_BTNH, K, grid.query_block),
+        k_JBKSH=_cut_heads(k_BSKH, K, grid.key_block),
+        v_JBKSH=_cut_heads(v_BSKH, K, grid.key_block),
+        segments_IBT=_cut_row(visible.segments_BT, grid.query_block),
+        key_segments_JBS=_cut_row(visible.keys_segments, grid.key_block),
+        grid=grid,
         group=N // K,
     )
 
 
-def _cut_heads(x_BTNH: Array, kv_heads: int) -> jax.Array:
+def _block(length: int, documents: bool) -> int:
+    """The size of a block: as few blocks as `BLOCK` allows, padded as little as that leaves.
+
+    In short rows half of it, where a CPU skips more than it loses; in longer ones too where documents end in them.
+    """
+    short = length <= (8 if documents else 2) * BLOCK
+    return -(-length // -(-length // (BLOCK // 2 if short else BLOCK)))
+
+
+def _cut_heads(x_BTNH: Array, kv_heads: int, block: int) -> jax.Array:
     """[B, T, N, H] -> [I, B, K, M, H], padded with zeros to whole blocks."""
     B, T, N, H = x_BTNH.shape
-    blocks, block = _count(T)
+    blocks = -(-T // block)
     x_BTNH = jnp.pad(x_BTNH, ((0, 0), (0, blocks * block - T), (0, 0), (0, 0)))
     x_IBKGTH = x_BTNH.reshape(B, blocks, block, kv_heads, N // kv_heads, H).transpose(1, 0, 3, 4, 2, 5)
     return x_IBKGTH.reshape(blocks, B, kv_heads, N // kv_heads * block, H)
 
 
-def _cut_row(x_BT: Array | None) -> jax.Array | None:
+def _cut_row(x_BT: Array | None, block: int) -> jax.Array | None:
     """[B, T] -> [I, B, T]."""
-    return None if x_BT is None else _cut_heads(x_BT[:, :, None, None], 1)[:, :, 0, :, 0]
+    return None if x_BT is None else _cut_heads(x_BT[:, :, None, None], 1, block)[:, :, 0, :, 0]
 
 
 def _join(x_IBKMH: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """The inverse of `_cut_heads`."""
     B, T, N, H = shape
-    blocks, block = _count(T)
-    K = x_IBKMH.shape[2]
+    blocks, _, K, M, _ = x_IBKMH.shape
+    block = M * K // N
     x_BITKGH = x_IBKMH.reshape(blocks, B, K, N // K, block, H).transpose(1, 0, 4, 2, 3, 5)
     return x_BITKGH.reshape(B, blocks * block, N, H)[:, :T]
-
-
-def _count(length: int) -> tuple[int, int]:
-    """How many blocks, and the size of one: as few as `BLOCK` allows, padded as little as that leaves."""
-    blocks = -(-length // (BLOCK if length > 2 * BLOCK else BLOCK // 2))
-    return blocks, -(-length // blocks)
-
-
-def _grid(q_BTNH: jax.Array, k_BSKH: jax.Array) -> Grid:
-    T, S = q_BTNH.shape[1], k_BSKH.shape[1]
-    return Grid(T, S, _count(T)[1], _count(S)[1])
 
 
 def _over_pairs(visit: Callable[[Any, jax.Array, jax.Array], Any], carry: Any, grid: Grid, visible: Visible) -> Any:
@@ -183,7 +246,7 @@ def _scores(blocks: _Blocks, visible: Visible, i: jax.Array, j: jax.Array) -> ja
     segments_BT = None if blocks.segments_IBT is None else blocks.segments_IBT[i]
     key_segments_BS = None if blocks.key_segments_JBS is None else blocks.key_segments_JBS[j]
     keys_S = j * S + jnp.arange(S)
-    seen_BTS = visible.mask(i * T + jnp.arange(T), keys_S, segments_BT, key_segments_BS) & (keys_S < blocks.keys)
+    seen_BTS = visible.mask(i * T + jnp.arange(T), keys_S, segments_BT, key_segments_BS) & (keys_S < blocks.grid.keys)
     seen_BKMS = jnp.tile(seen_BTS, (1, blocks.group, 1))[:, None]
     return jnp.where(seen_BKMS, scores_BKMS, MASKED)
 

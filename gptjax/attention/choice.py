@@ -82,7 +82,8 @@ def attend(
         raise ConfigError(f"heads={N} is not divisible by kv_heads={K}")
     dropout = dropout if key is not None else 0.0
     place = Place(jax.default_backend()) if place is None else place
-    name, reason = choose(impl, place, Call(q_BTNH.dtype, T, S, N, K, H, visible, dropout))
+    call = Call(q_BTNH.dtype, T, S, N, K, H, visible, dropout)
+    name, reason = choose(impl, place, call)
     if name == "cudnn":
         return cudnn.attend(q_BTNH, k_BSKH, v_BSKH, visible)
     if name in ("pallas", "splash"):
@@ -90,5 +91,9 @@ def attend(
         return spread.over(place, kernel, q_BTNH, k_BSKH, v_BSKH, visible)
     if impl == "auto" and name == "blockwise" and place.platform in FUSED:
         warnings.warn(f"attention is blockwise: {reason}", RuntimeWarning, stacklevel=2)
+    in_cache = name == "blockwise" and place.platform == "cpu" and place.mesh is not None and not dropout
+    if in_cache and spread.refusal(place, call) is None:
+        # Each device for itself: the compiler would bring all rows together to go through them in turn.
+        return spread.over(place, partial(blockwise.attend, in_cache=True), q_BTNH, k_BSKH, v_BSKH, visible)
     plain = dense.attend if name == "dense" else blockwise.attend
     return plain(q_BTNH, k_BSKH, v_BSKH, visible, dropout, key)

@@ -1,5 +1,5 @@
-"""Runs the Pallas kernels, interpreted, on meshes of 8 virtual devices, and prints the greatest differences from the
-dense form on one as JSON; a process of its own, since the number of devices is fixed when JAX starts."""
+"""Runs kernels on meshes of 8 virtual devices, those of Pallas interpreted, and prints their distance from the dense
+form on one as JSON; a process of its own, since the number of devices is fixed when JAX starts."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gptjax.attention import Visible, attend
+from gptjax.attention import Visible, attend, blockwise
 from gptjax.config import Mesh
 from gptjax.models.gpt import GPT
 from gptjax.train import sharding
@@ -17,7 +17,7 @@ from gptjax.types import Place
 
 B, T, N, H = 8, 24, 4, 64
 SEGMENTS = np.repeat(np.array([[1, 2, 3, 0]], np.int32), [5, 9, 7, 3], axis=1).repeat(B, 0)
-PLATFORMS = {"pallas": "gpu", "splash": "tpu"}
+PLATFORMS = {"blockwise": "cpu", "pallas": "gpu", "splash": "tpu"}
 ONE = Place("cpu")
 
 
@@ -76,11 +76,17 @@ def main():
     found = {}
     cases = [("pallas", "rows and heads", mesh, 2, B), ("splash", "rows and heads", mesh, 2, B)]
     cases += [("splash", "one key head", thin, 1, B), ("pallas", "odd rows", mesh, 2, 3)]
+    blockwise.CACHED_BYTES = 4 * T * N // 2 * H  # one row of a device's heads
+    cases += [("blockwise", "rows and heads", mesh, 2, B), ("blockwise", "odd rows", mesh, 2, 3)]
+    cases += [("blockwise", "heads that do not split", sharding.make_mesh(Mesh(1, 1, 8), jax.devices()), 2, B)]
     for impl, name, on, K, rows in cases:
         split = sharding.batch_sharding(on) if rows == B else NamedSharding(on, PartitionSpec())
         spread, alone = kernel_on(place_of(on, impl), impl, K, rows, split), kernel_on(ONE, "dense", K, rows, None)
         found[f"{impl}, {name}"] = [difference(spread, alone), spread[0].sharding.shard_shape(spread[0].shape)]
     found["model"] = difference(step_on(mesh, "pallas"), step_on(None, "dense"))
+    found["model, rows in turn"] = difference(step_on(mesh, "blockwise"), step_on(None, "dense"))
+    unknown = kernel_on(Place("cpu"), "blockwise", 2, B, sharding.batch_sharding(mesh))
+    found["unknown mesh, plain"] = difference(unknown, kernel_on(ONE, "dense", 2, B, None))
     try:
         kernel_on(Place("gpu", interpret=True), "pallas", 2, B, sharding.batch_sharding(mesh))
     except ValueError as error:

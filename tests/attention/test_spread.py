@@ -33,6 +33,9 @@ def found():
         ("splash, rows and heads", [2, 24, 2, 64]),
         ("splash, one key head", [4, 24, 1, 64]),
         ("pallas, odd rows", [3, 24, 2, 64]),
+        ("blockwise, rows and heads", [2, 24, 2, 64]),
+        ("blockwise, odd rows", [3, 24, 2, 64]),
+        ("blockwise, heads that do not split", [8, 24, 4, 64]),
     ],
 )
 def test_a_kernel_on_a_mesh_equals_the_dense_form_on_one_device_and_is_split(found, case, part):
@@ -43,7 +46,9 @@ def test_a_kernel_on_a_mesh_equals_the_dense_form_on_one_device_and_is_split(fou
 
 def test_a_model_on_a_mesh_equals_the_model_on_one_device(found):
     assert found["model"] < 2e-5
+    assert found["model, rows in turn"] < 2e-5
 
 
-def test_a_mesh_that_the_place_does_not_know_is_refused(found):
+def test_a_mesh_that_the_place_does_not_know_is_refused_where_the_compiler_cannot_split(found):
+    assert found["unknown mesh, plain"] < 2e-6
     assert "place=sharding.place(mesh)" in found["unknown mesh"]
