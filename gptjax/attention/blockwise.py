@@ -94,7 +94,7 @@ def _by_rows(function: Callable[..., Any], operands: Any, in_cache: bool) -> Any
     """`function(*operands)`, in turn for as many rows as the cache holds, or for all at once."""
     B, *row = operands[0].shape
     at_most = max(1, CACHED_BYTES // (4 * math.prod(row)))
-    if not in_cache or B <= at_most:
+    if not in_cache or at_most >= B:
         return function(*operands)
     rows = max(rows for rows in range(1, at_most + 1) if B % rows == 0)
     parts = jax.tree.map(lambda x: x.reshape(B // rows, rows, *x.shape[1:]), operands)
