@@ -30,11 +30,10 @@ from interleaved import medians
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from gptjax.attention import Call, Visible, attend, choose
+from gptjax.attention import Call, Visible, attend, blockwise, choose
 from gptjax.cli import guarded
 from gptjax.config import ConfigError, Mesh
 from gptjax.train import sharding
-from gptjax.types import Place
 
 
 class Case(NamedTuple):
@@ -75,15 +74,18 @@ def operands(case: Case) -> tuple[list[np.ndarray], np.ndarray | None]:
     return arrays, 1 + np.cumsum(starts_BT, axis=1, dtype=np.int32)
 
 
-def ours(arrays: list[np.ndarray], segments_BT: np.ndarray | None, dtype: str, mesh: Any, place: Place) -> Form:
-    """gptjax's `attend` with the kernel that it chooses by itself, the rows split over the mesh."""
+def ours(
+    arrays: list[np.ndarray], segments_BT: np.ndarray | None, dtype: str, mesh: Any, kernel: Callable[..., Any] | None
+) -> Form:
+    """gptjax's `attend` with the kernel that it chooses by itself or with this, the rows split over the mesh."""
     put = sharding.placer(mesh)
+    mix = partial(attend, place=sharding.place(mesh)) if kernel is None else kernel
     visible = Visible(segments_BT=None if segments_BT is None else put(segments_BT))
     q, k, v, cotangent = (put(x.astype(jnp.dtype(dtype))) for x in arrays)
 
     @jax.jit
     def both(q: jax.Array, k: jax.Array, v: jax.Array, cotangent: jax.Array, visible: Visible) -> Any:
-        out, pull = jax.vjp(partial(attend, visible=visible, place=place), q, k, v)
+        out, pull = jax.vjp(partial(mix, visible=visible), q, k, v)
         return out, *pull(cotangent)
 
     def run(calls: int) -> Any:
@@ -146,17 +148,16 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     dtype = "bfloat16" if platform == "gpu" else "float32"
     arrays, segments_BT = operands(case)
     mesh = sharding.make_mesh(Mesh(), jax.devices())
-    place = sharding.place(mesh)
-    forms: dict[str, Form] = {"gptjax": ours(arrays, segments_BT, dtype, mesh, place)}
+    forms: dict[str, Form] = {"gptjax": ours(arrays, segments_BT, dtype, mesh, None)}
     forms["torch"] = theirs(case, arrays, segments_BT, dtype)
     pairs = zip(forms["gptjax"](1), forms["torch"](1), strict=True)
     worst = max(_difference(np.asarray(a, np.float32), _numpy(b)) for a, b in pairs)
     if worst > PARITY[dtype]:
         raise ConfigError(f"{name}: values or gradients differ by {worst:.2g} of the largest: nothing to compare")
     if segments_BT is not None:
-        forms["own causal"] = ours(arrays, None, dtype, mesh, place)
+        forms["own causal"] = ours(arrays, None, dtype, mesh, None)
     if platform == "cpu":
-        forms["own, all rows at once"] = ours(arrays, segments_BT, dtype, mesh, Place("cpu"))
+        forms["own, all rows at once"] = ours(arrays, segments_BT, dtype, mesh, blockwise.attend)
     rounds_of = medians({who: partial(form, case.repeats) for who, form in forms.items()}, rounds)
     seconds = {who: value / case.repeats for who, value in rounds_of.items()}
     _, T, N, H = case.shape
@@ -167,7 +168,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         "jax": jax.__version__,
         "torch": torch.__version__,
         "devices": mesh.size,
-        "kernel": choose("auto", place, Call(jnp.dtype(dtype), T, T, N, N, H, visible, 0.0)).name,
+        "kernel": choose("auto", sharding.place(mesh), Call(jnp.dtype(dtype), T, T, N, N, H, visible, 0.0)).name,
         "largest_difference": worst,
         "milliseconds": {who: 1e3 * value for who, value in seconds.items()},
         "ratio": {who: value / seconds["gptjax"] for who, value in seconds.items()},

@@ -91,8 +91,8 @@ def attend(
         return spread.over(place, kernel, q_BTNH, k_BSKH, v_BSKH, visible)
     if impl == "auto" and name == "blockwise" and place.platform in FUSED:
         warnings.warn(f"attention is blockwise: {reason}", RuntimeWarning, stacklevel=2)
-    in_cache = name == "blockwise" and place.platform == "cpu" and place.mesh is not None and not dropout
-    if in_cache and spread.refusal(place, call) is None:
+    in_cache = name == "blockwise" and place.platform == "cpu" and not dropout
+    if in_cache and spread.refusal(place, call) is None and spread.knows(place, q_BTNH):
         # Each device for itself: the compiler would bring all rows together to go through them in turn.
         return spread.over(place, partial(blockwise.attend, in_cache=True), q_BTNH, k_BSKH, v_BSKH, visible)
     plain = dense.attend if name == "dense" else blockwise.attend

@@ -23,6 +23,11 @@ def refusal(place: Place, call: Call) -> str | None:
     return None
 
 
+def knows(place: Place, x: jax.Array) -> bool:
+    """Whether the place has the mesh that an array lies on; it need not have one of a single device."""
+    return (place.mesh is not None and place.mesh.size > 1) or jax.typeof(x).sharding.mesh.size <= 1
+
+
 def over(
     place: Place, kernel: Kernel, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible
 ) -> jax.Array:
@@ -32,9 +37,9 @@ def over(
     Rows that do not split evenly (the last of an evaluation) are on every device, and so is their attention. Raises
     `ValueError` where the operands lie on a mesh that the place does not know.
     """
+    if not knows(place, q_BTNH):
+        raise ValueError("the operands lie on several devices: build the model with place=sharding.place(mesh)")
     if place.mesh is None or place.mesh.size == 1:
-        if jax.typeof(q_BTNH).sharding.mesh.size > 1:
-            raise ValueError("the operands lie on several devices: build the model with place=sharding.place(mesh)")
         return kernel(q_BTNH, k_BSKH, v_BSKH, visible)
     rows = place.rows if len(q_BTNH) % _ways(place, place.rows) == 0 else ()
     if short := _ways(place, place.heads) // k_BSKH.shape[2]:

@@ -19,8 +19,6 @@ pytestmark = pytest.mark.usefixtures("optimised")
 
 B, N, H = 2, 4, 8
 KERNELS = ["dense", "blockwise"]
-ONE_CPU = sharding.place(sharding.make_mesh(Mesh(data=1), jax.devices()[:1]))
-"""As training has it, where rows come in turn."""
 SEGMENTS = np.stack([np.repeat([1, 2, 3, 0], [5, 14, 15, 3]), np.repeat([1, 2], [30, 7])]).astype(np.int32)
 
 
@@ -90,8 +88,11 @@ def scratch_bytes(impl, T):
     return jax.jit(jax.grad(loss)).lower(q).compile().memory_analysis().temp_size_in_bytes
 
 
-def both_ways(q, k, v, dout, visible, place):
-    out, pull = jax.vjp(lambda q, k, v: attend(q, k, v, visible, "blockwise", place=place), q, k, v)
+in_turn = partial(attend, impl="blockwise", place=Place("cpu"))
+
+
+def both_ways(kernel, q, k, v, dout, visible):
+    out, pull = jax.vjp(partial(kernel, visible=visible), q, k, v)
     return out, *pull(dout)
 
 
@@ -111,8 +112,7 @@ def test_rows_in_turn_equal_the_reference_in_value_and_gradient(case, cached_row
     monkeypatch.setattr(blockwise, "CACHED_BYTES", cached_rows * ROW_BYTES)
     visible = IN_TURN[case]
     q, k, v, dout = operands(6, 50, 70 if visible.offsets_B is not None else 50, 2, 1, H)
-
-    found = jax.jit(partial(both_ways, place=ONE_CPU))(q, k, v, dout, visible)
+    found = jax.jit(partial(both_ways, in_turn))(q, k, v, dout, visible)
     for x, y in zip(found, reference(q, k, v, dout, visible), strict=True):
         np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5)
 
@@ -122,29 +122,29 @@ def test_a_row_in_turn_passes_over_what_its_own_documents_do_not_meet(monkeypatc
     q, k, v, _ = operands(2, 64, 64, 1, 1, H)
     visible = Visible(segments_BT=np.stack([np.repeat([1, 2], 32), np.repeat([1], 64)]).astype(np.int32))
     v = v.at[0, :32].set(np.nan)
-    assert np.isnan(attend(q, k, v, visible, "blockwise", place=ONE_CPU)[0, 32:]).all()
+    assert np.isnan(in_turn(q, k, v, visible)[0, 32:]).all()
     monkeypatch.setattr(blockwise, "CACHED_BYTES", 4 * 64 * H)
-    assert np.isfinite(attend(q, k, v, visible, "blockwise", place=ONE_CPU)[0, 32:]).all()
+    assert np.isfinite(in_turn(q, k, v, visible)[0, 32:]).all()
 
 
 def test_rows_in_turn_share_their_scratch(monkeypatch):
     monkeypatch.setattr(blockwise, "CACHED_BYTES", 2 * 4 * 512 * 4 * 64)
     x = jax.ShapeDtypeStruct((32, 512, 4, 64), jnp.float32)
-    lowered = (jax.jit(partial(both_ways, place=place)).lower(x, x, x, x, Visible()) for place in (ONE_CPU, None))
-    in_turn, at_once = (each.compile().memory_analysis().temp_size_in_bytes for each in lowered)
-    assert at_once > 6 * in_turn
+    lowered = (
+        jax.jit(partial(both_ways, kernel)).lower(x, x, x, x, Visible()) for kernel in (blockwise.attend, in_turn)
+    )
+    at_once, by_two = (each.compile().memory_analysis().temp_size_in_bytes for each in lowered)
+    assert at_once > 6 * by_two
 
 
 def test_dropout_is_refused_where_rows_come_in_turn_and_draws_the_same_bits_anywhere():
     q, k, v, _ = operands(4, 50, 50, 2, 2, H)
     with pytest.raises(ValueError, match=r"dropout=0.5 .* in_cache"):
         blockwise.attend(q, k, v, Visible(), 0.5, jax.random.key(0), in_cache=True)
-    found = [
-        attend(q, k, v, Visible(), "blockwise", 0.5, jax.random.key(0), place)
-        for place in (None, Place("cpu"), ONE_CPU)
-    ]
-    assert np.array_equal(found[0], found[1])
-    assert np.array_equal(found[0], found[2])
+    place = sharding.place(sharding.make_mesh(Mesh(data=1), jax.devices()[:1]))
+    found = in_turn(q, k, v, Visible(), dropout=0.5, key=jax.random.key(0))
+    assert np.array_equal(found, blockwise.attend(q, k, v, Visible(), 0.5, jax.random.key(0)))
+    assert np.array_equal(found, in_turn(q, k, v, Visible(), dropout=0.5, key=jax.random.key(0), place=place))
 
 
 def test_rows_of_up_to_two_blocks_are_cut_smaller_and_of_up_to_eight_with_documents(monkeypatch):
