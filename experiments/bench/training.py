@@ -1,8 +1,9 @@
 """One training step against PyTorch: GPT-2 shapes, the same weights, the same batch, AdamW.
 
 Command      python experiments/bench/training.py CASE [--rows N] [--rounds 7] [--json OUT]     CASE: small_cpu
-             medium_cpu on a CPU; gpt2_124m gpt2_350m gpt2_1558m on a GPU
-Cost         small_cpu three minutes, medium_cpu six, on two cores
+             medium_cpu long_cpu on a CPU, which is two devices with JAX_NUM_CPU_DEVICES=2; gpt2_124m gpt2_350m
+             gpt2_1558m on a GPU
+Cost         small_cpu three minutes, medium_cpu and long_cpu six, on two cores
 Forms        gptjax as it is and, on a CPU, with `--model.remat mlp`, for memory
 Peer         torch_gpt.py in this folder: eager, and torch.compile (needs a C++ compiler on a CPU, Triton on a GPU)
 Data         random tokens, Zipf-distributed as text is
@@ -33,17 +34,17 @@ from memory import Work, peak_bytes
 from torch_gpt import TorchGPT, load
 
 from gptjax.cli import guarded
-from gptjax.config import ConfigError, Run
+from gptjax.config import ConfigError, Mesh, Run
 from gptjax.data.tokenizers import Bytes
 from gptjax.models.gpt import GPT
 from gptjax.models.stack import Remat
 from gptjax.objectives.causal import Causal, next_token
-from gptjax.train import allocator, machine
+from gptjax.train import allocator, machine, sharding
 from gptjax.train.optim import AdamW
 from gptjax.train.schedules import Constant
 from gptjax.train.state import TrainState, init_state
 from gptjax.train.step import make_step
-from gptjax.types import Batch, Objective
+from gptjax.types import Batch, Objective, Place
 
 
 class Case(NamedTuple):
@@ -65,6 +66,7 @@ def _gpt2(layers: int, width: int, heads: int, context: int) -> GPT:
 CASES = {
     "small_cpu": Case(_gpt2(4, 128, 4, 64), 65, 65, 12, "float32", 20),
     "medium_cpu": Case(_gpt2(6, 384, 6, 256), 8192, 8192, 8, "float32", 2),
+    "long_cpu": Case(_gpt2(4, 256, 4, 1024), 8192, 8192, 4, "float32", 2),
     "gpt2_124m": Case(_gpt2(12, 768, 12, 1024), 50257, 50304, 32, "bfloat16", 20),
     "gpt2_350m": Case(_gpt2(24, 1024, 16, 1024), 50257, 50304, 16, "bfloat16", 10),
     "gpt2_1558m": Case(_gpt2(48, 1600, 25, 1024), 50257, 50304, 16, "bfloat16", 5),
@@ -95,14 +97,14 @@ def batch(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return tokens_BU[:, :-1], tokens_BU[:, 1:]
 
 
-def parts(case: Case) -> tuple[Run, Objective, optax.GradientTransformation, TrainState]:
+def parts(case: Case, place: Place | None = None) -> tuple[Run, Objective, optax.GradientTransformation, TrainState]:
     """gptjax's run of a case, its objective and optimizer, and the state that every form starts from."""
     adamw = AdamW(learning_rate=LEARNING_RATE, beta1=BETAS[0], beta2=BETAS[1], weight_decay=WEIGHT_DECAY)
     run = Run(
         model=case.model, tokenizer=Bytes(), objective=Causal(), optimizer=adamw, schedule=Constant(),
         batch_rows=case.rows, precision=case.precision, clip_norm=None,
     )  # fmt: skip
-    objective = next_token(case.model.build(case.vocab_size, case.padded))
+    objective = next_token(case.model.build(case.vocab_size, case.padded, place))
     optimizer = run.optimizer.build(run.schedule.build(run.steps))
     return run, objective, optimizer, jax.jit(lambda key: init_state(run, objective, optimizer, key))(jax.random.key(0))
 
@@ -110,10 +112,14 @@ def parts(case: Case) -> tuple[Run, Objective, optax.GradientTransformation, Tra
 def ours(case: Case, remat: Remat) -> Trainer:
     """gptjax's own step as `gptjax train` compiles it."""
     case = case._replace(model=replace(case.model, remat=remat))
-    run, objective, optimizer, state = parts(case)
+    mesh = sharding.make_mesh(Mesh(), jax.devices())
+    run, objective, optimizer, state = parts(case, sharding.place(mesh))
+    shardings, _ = sharding.state_shardings(state, mesh)
+    state = jax.device_put(state, shardings)
     inputs_BT, targets_BT = batch(case)
-    rows = jax.device_put(Batch(inputs_BT, targets_BT, np.ones(inputs_BT.shape, np.float32), None, None))
-    update = jax.jit(make_step(run, objective.loss, optimizer), donate_argnums=0).lower(state, rows).compile()
+    rows = sharding.placer(mesh)(Batch(inputs_BT, targets_BT, np.ones(inputs_BT.shape, np.float32), None, None))
+    step = make_step(run, objective.loss, optimizer, sharding.layout(mesh))
+    update = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).lower(state, rows).compile()
     held = [state]
 
     def train(steps: int) -> tuple[float, int]:
