@@ -112,7 +112,8 @@ def parts(case: Case, place: Place | None = None) -> tuple[Run, Objective, optax
 def ours(case: Case, remat: Remat) -> Trainer:
     """gptjax's own step as `gptjax train` compiles it."""
     case = case._replace(model=replace(case.model, remat=remat))
-    mesh = sharding.make_mesh(Mesh(), jax.devices())
+    devices = jax.devices()
+    mesh = sharding.make_mesh(Mesh(), devices if devices[0].platform == "cpu" else devices[:1])  # the peer has one GPU
     run, objective, optimizer, state = parts(case, sharding.place(mesh))
     shardings, _ = sharding.state_shardings(state, mesh)
     state = jax.device_put(state, shardings)

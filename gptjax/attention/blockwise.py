@@ -30,71 +30,65 @@ MASKED, LOWEST = -1e30, -1e20
 BLOCK = 128
 """Queries, and keys, of one block at most."""
 CACHED_BYTES = 3 * 2**20
-"""Of float32 queries, that a CPU attends to at a time: seven times as much with keys, values and all gradients."""
+"""Of float32 queries, that a CPU attends to at a time: eight times as much with keys, values, outputs and gradients.
+
+Found on two cores with 32 MiB of cache.
+"""
 
 _product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
+class _How(NamedTuple):
+    """What is known of a call beside its arrays."""
+
+    dropout: float = 0.0
+    in_turn: bool = False
+
+
 def attend(
-    q_BTNH: jax.Array,
-    k_BSKH: jax.Array,
-    v_BSKH: jax.Array,
-    visible: Visible,
-    dropout: float = 0.0,
-    key: jax.Array | None = None,
-    in_cache: bool = False,
+    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible, dropout: float, key: jax.Array | None
 ) -> jax.Array:
-    """What `dense.attend` gives, block by block; dropout draws other bits.
+    """What `dense.attend` gives, block by block; dropout draws other bits."""
+    return _attend(q_BTNH, k_BSKH, v_BSKH, visible, key, _How(dropout))
 
-    `in_cache` goes through the rows a few at a time, as many as stay in a CPU's caches. Raises `ValueError` where there
-    is dropout too: it draws its bits for all rows at once.
+
+def attend_in_turn(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible) -> jax.Array:
+    """The same for one device that is a CPU: rows come in turn, as many at a time as its caches hold.
+
+    Without dropout, which draws its bits for all rows at once. Whatever `visible` has of each row it must have of all.
     """
-    if in_cache and dropout:
-        raise ValueError(f"dropout={dropout} draws its bits for all rows at once, in_cache goes through them in turn")
-    return _attend(q_BTNH, k_BSKH, v_BSKH, visible, key, dropout, in_cache)
+    return _attend(q_BTNH, k_BSKH, v_BSKH, visible, None, _How(in_turn=True))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _attend(
-    q_BTNH: jax.Array,
-    k_BSKH: jax.Array,
-    v_BSKH: jax.Array,
-    visible: Visible,
-    key: jax.Array | None,
-    dropout: float,
-    in_cache: bool,
+    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible, key: jax.Array | None, how: _How
 ) -> jax.Array:
-    return _forward(q_BTNH, k_BSKH, v_BSKH, visible, key, dropout, in_cache)[0]
+    return _forward(q_BTNH, k_BSKH, v_BSKH, visible, key, how)[0]
 
 
 def _forward(
-    q_BTNH: jax.Array,
-    k_BSKH: jax.Array,
-    v_BSKH: jax.Array,
-    visible: Visible,
-    key: jax.Array | None,
-    dropout: float,
-    in_cache: bool,
+    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible, key: jax.Array | None, how: _How
 ) -> tuple[jax.Array, Any]:
     operands = q_BTNH, k_BSKH, v_BSKH, visible
-    out_BTNH, logsum_BIKM = checkpoint_name(_by_rows(partial(_outputs, dropout, key), operands, in_cache), KEPT)
+    out_BTNH, logsum_BIKM = checkpoint_name(_by_rows(partial(_outputs, how, key), operands, how), KEPT)
     return out_BTNH, (*operands, key, out_BTNH, logsum_BIKM)
 
 
-def _backward(dropout: float, in_cache: bool, saved: Any, dout_BTNH: jax.Array) -> tuple[Any, ...]:
+def _backward(how: _How, saved: Any, dout_BTNH: jax.Array) -> tuple[Any, ...]:
     q_BTNH, k_BSKH, v_BSKH, visible, key, out_BTNH, logsum_BIKM = saved
     operands = q_BTNH, k_BSKH, v_BSKH, visible, out_BTNH, logsum_BIKM, dout_BTNH
-    return *_by_rows(partial(_gradients, dropout, key), operands, in_cache), None, None
+    return *_by_rows(partial(_gradients, how, key), operands, how), None, None
 
 
 _attend.defvjp(_forward, _backward)
 
 
-def _by_rows(function: Callable[..., Any], operands: Any, in_cache: bool) -> Any:
+def _by_rows(function: Callable[..., Any], operands: Any, how: _How) -> Any:
     """`function(*operands)`, in turn for as many rows as the cache holds, or for all at once."""
     B, *row = operands[0].shape
     at_most = max(1, CACHED_BYTES // (4 * math.prod(row)))
-    if not in_cache or at_most >= B:
+    if not how.in_turn or at_most >= B:
         return function(*operands)
     rows = max(rows for rows in range(1, at_most + 1) if B % rows == 0)
     parts = jax.tree.map(lambda x: x.reshape(B // rows, rows, *x.shape[1:]), operands)
@@ -103,10 +97,10 @@ def _by_rows(function: Callable[..., Any], operands: Any, in_cache: bool) -> Any
 
 
 def _outputs(
-    dropout: float, key: jax.Array | None, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible
+    how: _How, key: jax.Array | None, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible
 ) -> tuple[jax.Array, jax.Array]:
     """(out_BTNH, the logsumexp of each query's scores, [B, I, K, M])."""
-    blocks = _cut(q_BTNH, k_BSKH, v_BSKH, visible)
+    blocks = _cut(q_BTNH, k_BSKH, v_BSKH, visible, how)
     empty_IBKM = jnp.zeros(blocks.q_IBKMH.shape[:-1], jnp.float32)
     start = jnp.zeros(blocks.q_IBKMH.shape, jnp.float32), empty_IBKM + LOWEST, empty_IBKM
 
@@ -117,7 +111,7 @@ def _outputs(
         weights_BKMS = jnp.exp(scores_BKMS - top_BKM[..., None])
         shrink_BKM = jnp.exp(top_IBKM[i] - top_BKM)
         sum_BKM = sum_IBKM[i] * shrink_BKM + weights_BKMS.sum(-1)
-        weights_BKMS = drop(weights_BKMS, dropout, _pair_key(key, i, j)).astype(v_BSKH.dtype)
+        weights_BKMS = drop(weights_BKMS, how.dropout, _pair_key(key, i, j)).astype(v_BSKH.dtype)
         out_BKMH = out_IBKMH[i] * shrink_BKM[..., None] + _product("BKMS,BKSH->BKMH", weights_BKMS, blocks.v_JBKSH[j])
         return out_IBKMH.at[i].set(out_BKMH), top_IBKM.at[i].set(top_BKM), sum_IBKM.at[i].set(sum_BKM)
 
@@ -128,7 +122,7 @@ def _outputs(
 
 
 def _gradients(
-    dropout: float,
+    how: _How,
     key: jax.Array | None,
     q_BTNH: jax.Array,
     k_BSKH: jax.Array,
@@ -139,7 +133,7 @@ def _gradients(
     dout_BTNH: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(dq_BTNH, dk_BSKH, dv_BSKH)."""
-    blocks = _cut(q_BTNH, k_BSKH, v_BSKH, visible)
+    blocks = _cut(q_BTNH, k_BSKH, v_BSKH, visible, how)
     logsum_IBKM = logsum_BIKM.swapaxes(0, 1)
     out_IBKMH, dout_IBKMH = (_cut_heads(x, k_BSKH.shape[2], blocks.grid.query_block) for x in (out_BTNH, dout_BTNH))
     # The sum over keys of weight times its gradient is out . dout, with dropout or without.
@@ -148,7 +142,7 @@ def _gradients(
 
     def visit(carry: Any, i: jax.Array, j: jax.Array) -> Any:
         dq_IBKMH, dk_JBKSH, dv_JBKSH = carry
-        dropped = partial(drop, rate=dropout, key=_pair_key(key, i, j))
+        dropped = partial(drop, rate=how.dropout, key=_pair_key(key, i, j))
         weights_BKMS = jnp.exp(_scores(blocks, visible, i, j) - logsum_IBKM[i][..., None])
         dweights_BKMS = dropped(_product("BKMH,BKSH->BKMS", dout_IBKMH[i], blocks.v_JBKSH[j]))
         dscores_BKMS = (weights_BKMS * (dweights_BKMS - delta_IBKM[i][..., None])).astype(q_BTNH.dtype)
@@ -178,10 +172,11 @@ class _Blocks(NamedTuple):
     """G, query heads of a key head."""
 
 
-def _cut(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible) -> _Blocks:
+def _cut(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visible, how: _How) -> _Blocks:
     (T, N), (S, K) = q_BTNH.shape[1:3], k_BSKH.shape[1:3]
-    documents = visible.segments_BT is not None
-    grid = Grid(T, S, _block(T, documents), _block(S, documents))
+    # A CPU skips more by finer blocks than it loses: in longer rows too, where documents end in them.
+    fine = 8 if how.in_turn and visible.segments_BT is not None else 2
+    grid = Grid(T, S, _block(T, fine), _block(S, fine))
     return _Blocks(
         q_IBKMH=_cut_heads(q_BTNH, K, grid.query_block),
         k_JBKSH=_cut_heads(k_BSKH, K, grid.key_block),
@@ -193,13 +188,11 @@ def _cut(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visible: Visib
     )
 
 
-def _block(length: int, documents: bool) -> int:
-    """The size of a block: as few blocks as `BLOCK` allows, padded as little as that leaves.
-
-    In short rows half of it, where a CPU skips more than it loses; in longer ones too where documents end in them.
+def _block(length: int, fine: int) -> int:
+    """The size of a block: as few as `BLOCK` allows, or half of it in rows of up to `fine`; padded as little as that
+    leaves.
     """
-    short = length <= (8 if documents else 2) * BLOCK
-    return -(-length // -(-length // (BLOCK // 2 if short else BLOCK)))
+    return -(-length // -(-length // (BLOCK if length > fine * BLOCK else BLOCK // 2)))
 
 
 def _cut_heads(x_BTNH: Array, kv_heads: int, block: int) -> jax.Array:

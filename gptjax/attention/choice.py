@@ -91,9 +91,17 @@ def attend(
         return spread.over(place, kernel, q_BTNH, k_BSKH, v_BSKH, visible)
     if impl == "auto" and name == "blockwise" and place.platform in FUSED:
         warnings.warn(f"attention is blockwise: {reason}", RuntimeWarning, stacklevel=2)
-    in_cache = name == "blockwise" and place.platform == "cpu" and not dropout
-    if in_cache and spread.refusal(place, call) is None and spread.knows(place, q_BTNH):
-        # Each device for itself: the compiler would bring all rows together to go through them in turn.
-        return spread.over(place, partial(blockwise.attend, in_cache=True), q_BTNH, k_BSKH, v_BSKH, visible)
+    if name == "blockwise" and _in_turn(place, call, q_BTNH):
+        return spread.over(place, blockwise.attend_in_turn, q_BTNH, k_BSKH, v_BSKH, visible)
     plain = dense.attend if name == "dense" else blockwise.attend
     return plain(q_BTNH, k_BSKH, v_BSKH, visible, dropout, key)
+
+
+def _in_turn(place: Place, call: Call, q_BTNH: jax.Array) -> bool:
+    """Whether rows may come in turn, on each device of a CPU for itself.
+
+    Left to the compiler, which splits other calls, all rows would come together on every device first.
+    """
+    if place.platform != "cpu" or call.dropout or spread.refusal(place, call) is not None:
+        return False
+    return spread.knows(place, q_BTNH) and all(len(x) == len(q_BTNH) for x in jax.tree.leaves(call.visible))

@@ -24,8 +24,12 @@ def refusal(place: Place, call: Call) -> str | None:
 
 
 def knows(place: Place, x: jax.Array) -> bool:
-    """Whether the place has the mesh that an array lies on; it need not have one of a single device."""
-    return (place.mesh is not None and place.mesh.size > 1) or jax.typeof(x).sharding.mesh.size <= 1
+    """Whether the place has the mesh that an array lies on; it need not have one of a single device.
+
+    The part of an array that a device has inside of somebody's `shard_map` lies on no mesh of ours.
+    """
+    lies_on = jax.typeof(x).sharding.mesh
+    return lies_on.size <= 1 or (place.mesh is not None and place.mesh.size > 1 and not lies_on.manual_axes)
 
 
 def over(

@@ -130,28 +130,45 @@ def test_a_row_in_turn_passes_over_what_its_own_documents_do_not_meet(monkeypatc
 def test_rows_in_turn_share_their_scratch(monkeypatch):
     monkeypatch.setattr(blockwise, "CACHED_BYTES", 2 * 4 * 512 * 4 * 64)
     x = jax.ShapeDtypeStruct((32, 512, 4, 64), jnp.float32)
-    lowered = (
-        jax.jit(partial(both_ways, kernel)).lower(x, x, x, x, Visible()) for kernel in (blockwise.attend, in_turn)
-    )
+    kernels = partial(blockwise.attend, dropout=0.0, key=None), in_turn
+    lowered = (jax.jit(partial(both_ways, kernel)).lower(x, x, x, x, Visible()) for kernel in kernels)
     at_once, by_two = (each.compile().memory_analysis().temp_size_in_bytes for each in lowered)
     assert at_once > 6 * by_two
 
 
-def test_dropout_is_refused_where_rows_come_in_turn_and_draws_the_same_bits_anywhere():
+def test_dropout_draws_its_bits_for_all_rows_whatever_the_cache_holds(monkeypatch):
     q, k, v, _ = operands(4, 50, 50, 2, 2, H)
-    with pytest.raises(ValueError, match=r"dropout=0.5 .* in_cache"):
-        blockwise.attend(q, k, v, Visible(), 0.5, jax.random.key(0), in_cache=True)
     place = sharding.place(sharding.make_mesh(Mesh(data=1), jax.devices()[:1]))
-    found = in_turn(q, k, v, Visible(), dropout=0.5, key=jax.random.key(0))
-    assert np.array_equal(found, blockwise.attend(q, k, v, Visible(), 0.5, jax.random.key(0)))
-    assert np.array_equal(found, in_turn(q, k, v, Visible(), dropout=0.5, key=jax.random.key(0), place=place))
+    visible = Visible(segments_BT=np.repeat([[1, 2]], 25, axis=1).repeat(4, 0).astype(np.int32))
+    expected = blockwise.attend(q, k, v, visible, 0.5, jax.random.key(0))
+    monkeypatch.setattr(blockwise, "CACHED_BYTES", 0)
+    for where in (Place("cpu"), place):
+        found = in_turn(q, k, v, visible, dropout=0.5, key=jax.random.key(0), place=where)
+        assert np.array_equal(found, expected)
 
 
-def test_rows_of_up_to_two_blocks_are_cut_smaller_and_of_up_to_eight_with_documents(monkeypatch):
+def test_documents_are_cut_finer_where_rows_come_in_turn():
+    """Poison: a whole block holds the end of the first document and queries of the second, a half one does not."""
+    q, k, v, _ = operands(1, 64, 64, 1, 1, H)
+    visible = Visible(segments_BT=np.repeat([[1, 2]], (24, 40), axis=1).astype(np.int32))
+    v = v.at[:, :24].set(np.nan)
+    assert np.isfinite(in_turn(q, k, v, visible)[0, 24:]).all()
+    assert np.isnan(blockwise.attend(q, k, v, visible, 0.0, None)[0, 24:32]).all()
+
+
+def test_a_mask_for_all_rows_need_not_be_repeated(monkeypatch):
+    monkeypatch.setattr(blockwise, "CACHED_BYTES", 0)
+    q, k, v, _ = operands(3, 50, 50, 2, 2, H)
+    one = np.repeat([[1, 2]], 25, axis=1).astype(np.int32)
+    found = in_turn(q, k, v, Visible(segments_BT=one))
+    np.testing.assert_allclose(found, in_turn(q, k, v, Visible(segments_BT=one.repeat(3, 0))), rtol=1e-5, atol=1e-6)
+
+
+def test_rows_of_up_to_so_many_blocks_are_cut_finer(monkeypatch):
     monkeypatch.setattr(blockwise, "BLOCK", 128)
     expected = {40: [40, 40], 256: [64, 64], 257: [86, 52], 1024: [128, 64], 1025: [114, 114]}
     for length, sizes in expected.items():
-        assert [blockwise._block(length, documents) for documents in (False, True)] == sizes
+        assert [blockwise._block(length, fine) for fine in (2, 8)] == sizes
 
 
 def test_blockwise_memory_grows_with_the_length_and_dense_with_its_square():
