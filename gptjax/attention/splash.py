@@ -54,7 +54,9 @@ def attend(
     length = T + -T % LANES
     segments_BT = _segments(visible, len(q_BTNH), T, length)
     block = _block(length, q_BTNH.dtype, H, visible)
-    kernel = _kernel(length, block, N, H, visible.causal, visible.window, FUSED_BLOCKS, interpret)
+    fused = length <= FUSED_BLOCKS * block and visible.window is None
+    # Heads of 64 would fill half of a TPU's lanes: its products leave tokens last, and the kernel reads them so.
+    kernel = _kernel(length, block, N, visible.causal, visible.window, fused, H < LANES, interpret)
     operands = [_heads_first(x, length) for x in (q_BTNH * H**-0.5, k_BSKH, v_BSKH)]
     if segments_BT is not None:
         operands.append(_library().SegmentIds(segments_BT, segments_BT))
@@ -97,10 +99,10 @@ def _kernel(
     length: int,
     block: int,
     heads: int,
-    head_size: int,
     causal: bool,
     window: int | None,
-    fused_blocks: int,
+    fused: bool,
+    tokens_last: bool,
     interpret: bool,
 ) -> Any:
     """The kernel of one row: `kernel(q_NTH, k_KTH, v_KTH, segments)`; which blocks to visit is host arrays in it."""
@@ -109,9 +111,7 @@ def _kernel(
     mask = masks.FullMask(square)
     if causal:
         mask = masks.CausalMask(square) if window is None else masks.LocalMask(square, (window - 1, 0), 0)
-    fused = length <= fused_blocks * block and window is None
-    # Heads of 64 would fill half of a TPU's lanes: its products leave tokens last, and the kernel reads them so.
-    layout = splash.QKVLayout.SEQ_MINOR if head_size < LANES else splash.QKVLayout.HEAD_DIM_MINOR
+    layout = splash.QKVLayout.SEQ_MINOR if tokens_last else splash.QKVLayout.HEAD_DIM_MINOR
     sizes = splash.BlockSizes(
         block_q=block,
         block_kv=block,
