@@ -17,8 +17,6 @@ from gptjax.models.norm import layer_norm
 from gptjax.models.products import kept_apart, product
 
 Initializer = Callable[..., jax.Array]
-TRANSPOSED = "transposed"
-"""The name of a matrix [features, in] that `Linear` finds in place of its kernel, laid out for products of one row."""
 
 
 class Linear(nn.Module):
@@ -32,10 +30,7 @@ class Linear(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., in] -> [..., features], in the dtype of x."""
         std = nn.initializers.normal(self.init_std)
-        if self.has_variable("params", TRANSPOSED):
-            kernel: jax.Array = self.get_variable("params", TRANSPOSED).T
-        else:
-            kernel = self.param("kernel", std, (x.shape[-1], self.features), jnp.float32)
+        kernel = self.param("kernel", std, (x.shape[-1], self.features), jnp.float32)
         bias = None
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)

@@ -270,5 +270,3 @@ def test_no_step_of_the_loop_copies_a_cache_or_takes_a_layer_out_of_the_stack(kv
     assert "copy" not in caches
     assert " = f32[16,32]" in loop  # layers come into the loop
     assert not re.search(r"slice\S* = f32\[16,(16|32)\]", loop)
-    # Products with columns that lie together, which are shared out among the cores: `up` of both layers.
-    assert len(re.findall(r" = f32\[32\]\S* dot\(", made.as_text())) == 2
