@@ -36,7 +36,7 @@ from gptjax.objectives.loss import token_nats
 from gptjax.train.optim import AdamW
 from gptjax.train.schedules import Constant
 from gptjax.train.state import init_state
-from gptjax.train.step import make_step
+from gptjax.train.step import jitted, make_step
 from gptjax.types import Batch, Rows
 
 
@@ -112,7 +112,8 @@ def ours(case: Case, batch: Batch) -> tuple[Trainer, Any]:
     state = jax.jit(lambda key: init_state(run, objective, optimizer, key))(jax.random.key(0))
     params = jax.device_get(state.params["model"])
     placed = jax.device_put(batch)
-    update = jax.jit(make_step(run, objective.loss, optimizer), donate_argnums=0).lower(state, placed).compile()
+    step = make_step(run, objective.loss, optimizer)
+    update = jitted(step, jax.tree.map(lambda x: x.sharding, state)).lower(state, placed).compile()
     held = [state]
 
     def train() -> float:

@@ -43,7 +43,7 @@ from gptjax.train import allocator, machine, sharding
 from gptjax.train.optim import AdamW
 from gptjax.train.schedules import Constant
 from gptjax.train.state import TrainState, init_state
-from gptjax.train.step import make_step
+from gptjax.train.step import jitted, make_step
 from gptjax.types import Batch, Objective, Place
 
 
@@ -120,7 +120,7 @@ def ours(case: Case, remat: Remat) -> Trainer:
     inputs_BT, targets_BT = batch(case)
     rows = sharding.placer(mesh)(Batch(inputs_BT, targets_BT, np.ones(inputs_BT.shape, np.float32), None, None))
     step = make_step(run, objective.loss, optimizer, sharding.layout(mesh))
-    update = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).lower(state, rows).compile()
+    update = jitted(step, shardings).lower(state, rows).compile()
     held = [state]
 
     def train(steps: int) -> tuple[float, int]:

@@ -15,7 +15,7 @@ from gptjax.data.tokenizer import Tokenizer
 from gptjax.plan.devices import overheard
 from gptjax.train import sharding, virtual
 from gptjax.train.state import TrainState, init_state, loss_of
-from gptjax.train.step import make_step
+from gptjax.train.step import jitted, make_step
 
 LOWERED_AS = {"gpu": "cuda"}
 """Names of platforms in JAX's lowering, where they are others than a device's own."""
@@ -81,7 +81,7 @@ def update(run: Run, tokenizer: Tokenizer, devices: Sequence[Any], quick: bool =
     # Since JAX 0.12 a Pallas kernel asks the mesh around it which GPU it is made for, and this machine otherwise.
     with warnings.catch_warnings(), jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         warnings.simplefilter("ignore", RuntimeWarning)  # a slower kernel is in the notes
-        traced = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).trace(state, batch)
+        traced = jitted(step, shardings).trace(state, batch)
         lowered = traced.lower(lowering_platforms=(platform,))
     with overheard() as warned:
         executable, refusal = _compiled(lowered, QUICK.get(place.platform) if quick else None)

@@ -17,7 +17,7 @@ from gptjax.data.prefetch import prefetch
 from gptjax.train import checkpoint, sharding, snapshot
 from gptjax.train.hosts import agreed
 from gptjax.train.state import TrainState, init_state, joined, loss_of, parted
-from gptjax.train.step import make_step
+from gptjax.train.step import jitted, make_step
 from gptjax.train.stop import Stopped, StopSignal
 from gptjax.types import Objective, Params
 
@@ -89,7 +89,7 @@ def train(work: Work, folder: Path, observers: Observers, stop: StopSignal) -> T
         observers.say(f"already trained: {done} of {run.steps} updates")
         return state
     step = make_step(run, loss_of(run, work.objective), optimizer, sharding.layout(work.mesh, run.mesh.gather))
-    update = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    update = jitted(step, shardings)
     place = sharding.placer(work.mesh)
     started = time.perf_counter()
     compiled = update.lower(state, place(work.batch(0))).compile()

@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import SingleDeviceSharding
 
 from gptjax.config import Run, TokenizerConfig
 from gptjax.models.gpt import GPT
@@ -13,7 +14,7 @@ from gptjax.objectives.causal import Causal
 from gptjax.train.optim import AdamW, Muon
 from gptjax.train.schedules import Constant
 from gptjax.train.state import init_state, path_of
-from gptjax.train.step import make_step
+from gptjax.train.step import jitted, make_step
 from gptjax.types import Batch
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -40,7 +41,8 @@ def update(request):
     state = jax.eval_shape(partial(init_state, run, objective, optimizer), jax.random.key(0))
     tokens_BT = jax.ShapeDtypeStruct((ROWS, CONTEXT), jnp.int32)
     batch = Batch(tokens_BT, tokens_BT, jax.ShapeDtypeStruct((ROWS, CONTEXT), jnp.float32), None, None)
-    return jax.jit(make_step(run, objective.loss, optimizer), donate_argnums=0), state, batch
+    here = jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), state)
+    return jitted(make_step(run, objective.loss, optimizer), here), state, batch
 
 
 def test_every_weight_is_cast_once_an_update_and_no_micro_batch_sees_the_master_weights(update):
@@ -66,3 +68,10 @@ def test_the_new_state_lies_where_the_old_one_lay(update):
         x.size * x.dtype.itemsize for x in jax.tree.leaves(state) if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     )
     assert memory.alias_size_in_bytes >= held
+
+
+def test_no_part_of_the_state_is_copied_before_it_is_written(update):
+    step, state, batch = update
+    entry = step.lower(state, batch).compile().as_text().partition("\nENTRY")[2]
+    assert "%state_opt_state" in entry
+    assert not re.findall(r" copy\(%state_(?:params|opt_state|ema)\S*\)", entry)
