@@ -22,7 +22,7 @@ from gptjax.plan import compiled, devices, estimate, machines, vocabulary
 from gptjax.train import sharding
 from gptjax.train.optim import SGD
 from gptjax.train.state import init_state, loss_of
-from gptjax.train.step import make_step
+from gptjax.train.step import jitted, make_step
 
 FINETUNE = TARGETS.parents[1] / "experiments" / "finetune.py"
 LONG = "".join(map(chr, range(40, 110)))
@@ -60,7 +60,8 @@ def trained_on(run, records, folder):
     optimizer = run.optimizer.build(run.schedule.build(run.steps))
     state = jax.eval_shape(lambda key: init_state(run, objective, optimizer, key), jax.random.key(0))
     step = make_step(run, loss_of(run, objective), optimizer, sharding.layout(mesh))
-    return jax.jit(step, donate_argnums=0).lower(state, batch).compile().memory_analysis()
+    shardings, _ = sharding.state_shardings(state, mesh)
+    return jitted(step, shardings).lower(state, batch).compile().memory_analysis()
 
 
 REAL = {

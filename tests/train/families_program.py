@@ -18,7 +18,7 @@ from gptjax.train import sharding
 from gptjax.train.optim import SGD
 from gptjax.train.schedules import Constant
 from gptjax.train.state import init_state
-from gptjax.train.step import make_step
+from gptjax.train.step import jitted, make_step
 
 CONTEXT, ROWS, STEPS = 8, 4, 2
 IDS = ("inputs", "targets", "source", "centres", "around", "noise")
@@ -48,7 +48,7 @@ def train(model, objective, mesh):
     begin = jax.jit(lambda key: init_state(run, learnt, update, key))
     shardings, _ = sharding.state_shardings(jax.eval_shape(begin, jax.random.key(0)), devices)
     step = make_step(run, learnt.loss, update, sharding.layout(devices))
-    step = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    step = jitted(step, shardings)
     state = jax.device_put(begin(jax.random.key(0)), shardings)
     rows = sharding.placer(devices)(batch(learnt.batch(objective.widest(Data(), read, CONTEXT).rows)))
     history = []

@@ -21,7 +21,7 @@ from gptjax.train import sharding
 from gptjax.train.optim import AdamW, Muon
 from gptjax.train.schedules import Cosine
 from gptjax.train.state import init_state
-from gptjax.train.step import make_step
+from gptjax.train.step import jitted, make_step
 from gptjax.types import Rows
 
 VOCAB, CONTEXT, ROWS, STEPS = 24, 8, 16, 3
@@ -78,7 +78,7 @@ def train(case):
         begin = jax.jit(begin, out_shardings=shardings)  # another compilation, hence not always
     state = jax.device_put(begin(key), shardings)
     step = make_step(run, objective.loss, optimizer, sharding.layout(mesh, case["gather"]))
-    step = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    step = jitted(step, shardings)
     index, shares = sharding.process_share(mesh)
     mine = slice(index * ROWS // shares, (index + 1) * ROWS // shares)
     place, history = sharding.placer(mesh), []

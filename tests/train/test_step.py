@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import SingleDeviceSharding
 
 from gptjax.config import ModelConfig, ObjectiveConfig, Run, TokenizerConfig
 from gptjax.train.optim import SGD, AdamW, Muon
 from gptjax.train.schedules import Constant
 from gptjax.train.state import init_state
-from gptjax.train.step import LaidOut, Layout, make_step
+from gptjax.train.step import LaidOut, Layout, jitted, make_step
 from gptjax.types import Objective
 
 ROWS, WIDTH = 8, 3
@@ -65,7 +66,8 @@ def batch(seed=0, **changes):
 def compiled(run):
     optimizer = run.optimizer.build(run.schedule.build(run.steps))
     begin = jax.jit(lambda key: init_state(run, OBJECTIVE, optimizer, key))
-    return begin, jax.jit(make_step(run, loss, optimizer), donate_argnums=0)
+    here = jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), jax.eval_shape(begin, jax.random.key(0)))
+    return begin, jitted(make_step(run, loss, optimizer), here)
 
 
 def after(run, *batches):
