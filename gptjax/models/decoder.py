@@ -180,8 +180,8 @@ def prepare(config: GPT, params: Params) -> Params:
     """Parameters for `extend` and `head` with each layer's apart, and a tied output matrix transposed.
 
     Inside a compiled loop a CPU would copy every layer out of the stack again for every token. Its products read a
-    matrix row by row, of one row of activations too: by columns, that took 12% less time with jax 0.10 and twice as
-    much with 0.12.
+    matrix row by row, of one row of activations too: by columns, that took 12% less time with jax 0.10 and two
+    to three times as much with 0.12.
     """
     blocks = unstack(params["blocks"], config.layers)
     return params | {"blocks": blocks, "head": {"kernel": _output_kernel(config, params)}}

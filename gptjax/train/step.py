@@ -33,8 +33,8 @@ class Layout(NamedTuple):
 
 ANYWHERE = Layout()
 COMPILER = {"cpu": {"xla_cpu_copy_insertion_use_region_analysis": True}}
-"""XLA's options for a step, by platform. Without this one a CPU copies both moments of Adam in every update before it
-writes them; with it the compiler has those who read them come first."""
+"""XLA's options for a step, by platform. Without this one a CPU copies the moments of Adam, or the parameters too, in
+every update before it writes them; with it the compiler has those who read them come first."""
 
 
 class LaidOut(optax.GradientTransformationExtraArgs):
