@@ -78,8 +78,8 @@ Cache = Any
 """What a model remembers of the tokens it has read: a pytree, passed in and returned, never mutated."""
 
 
-def as_they_are(params: Params) -> Params:
-    """The parameters themselves: no other layout is read faster."""
+def as_they_are(params: Params, rows: int) -> Params:
+    """The parameters themselves: no other layout is read faster, of however many rows."""
     return params
 
 
@@ -119,9 +119,9 @@ class Model(NamedTuple):
     columns: Callable[[Params, jax.Array], jax.Array] | None = None
     """`columns(params, ids_S) -> kernel_SD`, where the head is one product: the rows by which features are multiplied
     for these ids' logits. None where it is more than that."""
-    prepare: Callable[[Params], Params] = as_they_are
-    """`prepare(params) -> params` laid out as `extend` and `head`, and only they, read them fastest: to be called once
-    before a loop that reads token by token. The result may take as much memory again."""
+    prepare: Callable[[Params, int], Params] = as_they_are
+    """`prepare(params, rows) -> params` laid out as `extend` and `head`, and only they, read them fastest: to be called
+    once before a loop that reads so many rows token by token. The result may take as much memory again."""
     place: Place | None = None
     """Where it was built to run, for an objective that divides the rows among the devices itself; None is one device.
     Word vectors have it."""

@@ -154,7 +154,7 @@ def _continuations(
         return model.head(prepared, features_N1D[:, 0]), cache
 
     rows, longest = prompts_BS.shape
-    prepared = model.prepare(params)
+    prepared = model.prepare(params, rows * beams)
     cache = model.cache(rows, longest - 1 + max_tokens, jax.tree.leaves(params)[0].dtype)
     if longest > 1:
         cache = model.extend(params, jnp.asarray(prompts_BS[:, :-1]), cache, lengths_B - 1)[1]

@@ -159,7 +159,7 @@ def _generate(
     Loop in loop: between two times that rows are read afresh, the inner ones only read on, each to the end of its
     cache. What a conditional in a single loop chose between would be whole caches, which a CPU copies at every step.
     """
-    width, prepared = tokens_BW.shape[1], model.prepare(params)
+    width, prepared = tokens_BW.shape[1], model.prepare(params, len(tokens_BW))
     room = width if model.recurrent else model.context
     draw = functools.partial(_drawn, model, decoding, eos_id, prepared, key)
 

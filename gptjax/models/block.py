@@ -5,13 +5,17 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from gptjax.attention import Visible
 from gptjax.attention.dropout import drop
 from gptjax.models.layers import CausalConv, Linear, RMSNorm, rotate, subkey
+from gptjax.types import Params
 
 Recall = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """From the new tokens' keys and values to all that are attended to: the identity, or a write into a cache."""
+JOINED = "qkv"
+"""The name of the matrix and bias that `Attention` finds in place of those of queries, keys and values."""
 
 
 class Memory(NamedTuple):
@@ -46,9 +50,15 @@ class Attention(nn.Module):
         """The branch's output and the keys and values that it attended to, each [B, S, K, H]."""
         B, T, D = x_BTD.shape
         H = D // self.heads
-        q = Linear(self.heads * H, self.bias, self.init_std, name="q")(x_BTD).reshape(B, T, self.heads, H)
-        k = Linear(self.kv_heads * H, self.bias, self.init_std, name="k")(x_BTD).reshape(B, T, self.kv_heads, H)
-        v = Linear(self.kv_heads * H, self.bias, self.init_std, name="v")(x_BTD).reshape(B, T, self.kv_heads, H)
+        N, K = self.heads, self.kv_heads
+
+        def projected(name: str, heads: int) -> jax.Array:
+            return Linear(heads * H, self.bias, self.init_std, name=name)(x_BTD).reshape(B, T, heads, H)
+
+        if self.has_variable("params", JOINED):
+            q, k, v = jnp.split(projected(JOINED, N + 2 * K), [N, N + K], axis=2)
+        else:
+            q, k, v = projected("q", N), projected("k", K), projected("v", K)
         if self.qk_norm:
             q, k = RMSNorm(self.norm_eps, name="q_norm")(q), RMSNorm(self.norm_eps, name="k_norm")(k)
         if angles is not None:
@@ -56,6 +66,13 @@ class Attention(nn.Module):
         memory = (k, v) if recall is None else recall(k, v)
         out = self.attend(q, *memory, visible, dropout=self.dropout, key=key)
         return Linear(D, self.bias, self.residual_std, name="o")(out.reshape(B, T, D)), memory
+
+
+def joined(params: Params) -> Params:
+    """Parameters of `Attention` with the three matrices that read its input side by side, as one."""
+    rest = dict(params)
+    three = [rest.pop(name) for name in ("q", "k", "v")]
+    return rest | {JOINED: jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=-1), *three)}
 
 
 class Block(nn.Module):

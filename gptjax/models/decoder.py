@@ -13,12 +13,22 @@ import jax.numpy as jnp
 from gptjax.attention import Visible, attend, dense
 from gptjax.attention.dropout import drop
 from gptjax.config import ConfigError
-from gptjax.models.block import Attention, Block
+from gptjax.models.block import Attention, Block, joined
 from gptjax.models.cache import Cache, Remembered, written
 from gptjax.models.embed import look_up
 from gptjax.models.history import latest
-from gptjax.models.layers import CausalConv, LayerNorm, Mlp, RMSNorm, rotary_angles, run, soft_capped, subkey
-from gptjax.models.products import product
+from gptjax.models.layers import (
+    TRANSPOSED,
+    CausalConv,
+    LayerNorm,
+    Mlp,
+    RMSNorm,
+    rotary_angles,
+    run,
+    soft_capped,
+    subkey,
+)
+from gptjax.models.products import product, transposed
 from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through, unstack
 from gptjax.types import Array, Inside, Key, Params, Place
@@ -176,15 +186,30 @@ def _output_kernel(config: GPT, params: Params) -> jax.Array:
     return kernel_DV
 
 
-def prepare(config: GPT, params: Params) -> Params:
-    """Parameters for `extend` and `head` with each layer's apart, and a tied output matrix transposed.
+def prepare(config: GPT, params: Params, rows: int) -> Params:
+    """Parameters for `extend` and `head`, laid out as a CPU reads them fastest for so many rows.
 
-    Inside a compiled loop a CPU would copy every layer out of the stack again for every token. Its products read a
-    matrix row by row, of one row of activations too: by columns, that took 12% less time with jax 0.10 and two
-    to three times as much with 0.12.
+    Each layer's lie apart: inside a compiled loop a CPU would copy every layer out of the stack again for every token.
+    A tied output matrix is transposed. A single row takes as long as it takes to read the matrices, and wide ones are
+    read faster: so those of queries, keys and values are one, and what has more rows than columns is transposed.
     """
     blocks = unstack(params["blocks"], config.layers)
+    if rows == 1:
+        blocks = [_tall_transposed(block | {"attn": joined(block["attn"])}) for block in blocks]
     return params | {"blocks": blocks, "head": {"kernel": _output_kernel(config, params)}}
+
+
+def _tall_transposed(params: Params) -> Params:
+    """Every kernel that has more rows than columns transposed, under the name by which `Linear` knows it."""
+    found = {}
+    for name, value in params.items():
+        if isinstance(value, dict):
+            found[name] = _tall_transposed(value)
+        elif name == "kernel" and value.shape[0] > value.shape[1]:
+            found[TRANSPOSED] = transposed(value)
+        else:
+            found[name] = value
+    return found
 
 
 def cache(config: GPT, rows: int, length: int, dtype: Any) -> Cache:

@@ -14,9 +14,11 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from gptjax.models.norm import layer_norm
-from gptjax.models.products import kept_apart, product
+from gptjax.models.products import kept_apart, product, product_by_columns
 
 Initializer = Callable[..., jax.Array]
+TRANSPOSED = "transposed"
+"""The name of a matrix [features, in] that `Linear` finds in place of its kernel, laid out to be read by columns."""
 
 
 class Linear(nn.Module):
@@ -29,12 +31,16 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., in] -> [..., features], in the dtype of x."""
-        std = nn.initializers.normal(self.init_std)
-        kernel = self.param("kernel", std, (x.shape[-1], self.features), jnp.float32)
+        std, transposed = nn.initializers.normal(self.init_std), self.has_variable("params", TRANSPOSED)
+        if transposed:
+            kernel: jax.Array = self.get_variable("params", TRANSPOSED)
+        else:
+            kernel = self.param("kernel", std, (x.shape[-1], self.features), jnp.float32)
         bias = None
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
-        out = product(x, kernel.astype(x.dtype), x.dtype, bias)
+        multiplied = product_by_columns if transposed else product
+        out = multiplied(x, kernel.astype(x.dtype), x.dtype, bias)
         return checkpoint_name(out, self.name or "linear")
 
 

@@ -66,6 +66,15 @@ def _multiplied(dtype: Any, x: jax.Array, kernel_DV: jax.Array, bias_V: jax.Arra
     return jax.lax.platform_dependent(x, kernel_DV, bias_V, tpu=as_it_is, default=as_one)
 
 
+def product_by_columns(x: jax.Array, kernel_VD: jax.Array, dtype: Any, bias_V: jax.Array | None = None) -> jax.Array:
+    """x W + b where W lies transposed, as values only.
+
+    W is the left factor: of a single row by a right one that is transposed, XLA's CPU compiler makes scalar sums.
+    """
+    out = jnp.matmul(kernel_VD, _flat(x).T, preferred_element_type=dtype).T.reshape(*x.shape[:-1], len(kernel_VD))
+    return out if bias_V is None else out + bias_V.astype(out.dtype)
+
+
 def _flat(x: jax.Array) -> jax.Array:
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 

@@ -21,11 +21,11 @@ def written(model, beams, new_tokens):
 
 
 @pytest.mark.parametrize(("beams", "new_tokens"), [(None, 4), (None, 12), (3, 4)])  # 12 are past the context
-def test_what_is_read_token_by_token_is_read_with_prepared_parameters(beams, new_tokens):
-    prepared, read = [], []
+def test_what_is_read_token_by_token_is_read_with_parameters_prepared_for_its_rows(beams, new_tokens):
+    asked, read = [], []
 
-    def prepare(params):
-        prepared.append(params)
+    def prepare(params, rows):
+        asked.append(rows)
         return params | {"prepared": jnp.zeros(())}
 
     def extend(params, inputs_BT, *rest):
@@ -33,7 +33,7 @@ def test_what_is_read_token_by_token_is_read_with_prepared_parameters(beams, new
         return MODEL.extend(params, inputs_BT, *rest)
 
     found = written(MODEL._replace(prepare=prepare, extend=extend), beams, new_tokens)
-    assert len(prepared) == 1
+    assert asked == [2 * (beams or 1)]
     assert set(read) == {(True, True), (False, False)}
     expected = written(MODEL, beams, new_tokens)
     jax.tree.map(np.testing.assert_array_equal, found, expected)

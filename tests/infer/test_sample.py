@@ -3,6 +3,7 @@
 import functools
 import itertools
 import re
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -270,3 +271,6 @@ def test_no_step_of_the_loop_copies_a_cache_or_takes_a_layer_out_of_the_stack(kv
     assert "copy" not in caches
     assert " = f32[16,32]" in loop  # layers come into the loop
     assert not re.search(r"slice\S* = f32\[(16,16|16,32|32,16)\]", loop)
+    # Products that the compiler took for such, none for sums: of queries, keys and values; o and down; up; logits.
+    products = Counter(map(int, re.findall(r" = f32\[(?:1,)?(\d+)\]\S* dot\(", loop)))
+    assert products == {16 + 8 * kv_heads: 2, 16: 4, 32: 2, V: 1}
