@@ -28,7 +28,7 @@ from gptjax.models.layers import (
     soft_capped,
     subkey,
 )
-from gptjax.models.products import product, transposed
+from gptjax.models.products import product
 from gptjax.models.readout import unpadded
 from gptjax.models.stack import Layer, each, through, unstack
 from gptjax.types import Array, Inside, Key, Params, Place
@@ -191,7 +191,7 @@ def prepare(config: GPT, params: Params, rows: int) -> Params:
 
     Each layer's lie apart: inside a compiled loop a CPU would copy every layer out of the stack again for every token.
     A tied output matrix is transposed. A single row takes as long as it takes to read the matrices, and wide ones are
-    read faster: so those of queries, keys and values are one, and what has more rows than columns is transposed.
+    read faster: so a layer's queries, keys and values have one, and its tall ones are transposed.
     """
     blocks = unstack(params["blocks"], config.layers)
     if rows == 1:
@@ -206,7 +206,7 @@ def _tall_transposed(params: Params) -> Params:
         if isinstance(value, dict):
             found[name] = _tall_transposed(value)
         elif name == "kernel" and value.shape[0] > value.shape[1]:
-            found[TRANSPOSED] = transposed(value)
+            found[TRANSPOSED] = value.T
         else:
             found[name] = value
     return found

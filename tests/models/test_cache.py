@@ -81,6 +81,7 @@ def test_prepared_parameters_are_read_as_the_stacked_ones_are(built, inputs, row
     for block in prepared["blocks"]:
         assert ("qkv" in block["attn"]) == (rows == 1) != ("q" in block["attn"])
         assert ("transposed" in block["mlp"]["down"]) == (rows == 1) != ("kernel" in block["mlp"]["down"])
+        assert "kernel" in block["attn"]["o"]  # as wide as tall
     assert prepared["head"]["kernel"].shape == (built.config.width, 64)
     cache = model.cache(rows, 20, jnp.float32)
     expected, after = built.extend(built.params, inputs[:, :7], cache)
