@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gptjax.config import Run
+from gptjax.config import ConfigError, Run
 from gptjax.plan import flops, roofline
 from gptjax.plan.compiled import Compiled, bytes_on_device
+from gptjax.plan.devices import WAY_OUT
 from gptjax.plan.machines import Topology, capacity
 from gptjax.plan.program import Collective, Program
 from gptjax.plan.roofline import Times
@@ -106,14 +107,17 @@ class Estimate:
 def estimate(
     target: str, run: Run, topology: Topology, compiled: Compiled, vocabulary: str, pool: float | None
 ) -> Estimate:
-    """The estimate of a compiled run; `pool` is the share of a GPU's memory that it may fill (None: JAX's own)."""
+    """The estimate of a compiled run; `pool` is the share of a GPU's memory that it may fill (None: JAX's own).
+
+    Raises `ConfigError` where the program cannot be read: its compiler is of another release than JAX.
+    """
     seen = flops.seen(compiled.row_tokens, getattr(run.model, "window", None), compiled.causal)
     counted = flops.count(compiled.jaxpr, seen, compiled.lowered_as)
     collectives: tuple[Collective, ...] = ()
     uncounted: tuple[str, ...] = ()
     times, basis = None, "no prediction: the program does not fit"
     if compiled.executable is not None:
-        program = Program(compiled.executable.as_text() or "", topology.devices)
+        program = Program(_text(compiled.executable, topology), topology.devices)
         collectives, uncounted = program.collectives(), program.uncounted()
         work = roofline.Work(counted.times(1 / topology.devices), program.traffic(), collectives)
         times = roofline.predict(topology, run.precision, work)
@@ -139,6 +143,16 @@ def estimate(
         basis=basis,
         compile_seconds=compiled.seconds,
     )
+
+
+def _text(executable: jax.stages.Compiled, topology: Topology) -> str:
+    try:
+        return executable.as_text() or ""
+    except jax.errors.JaxRuntimeError as error:
+        raise ConfigError(
+            f"--topology {topology.name}: jax {jax.__version__} cannot read what the compiler made; install the "
+            f"one that goes with it: {WAY_OUT} ({str(error).splitlines()[0]})"
+        ) from None
 
 
 def memory(compiled: Compiled, topology: Topology, pool: float | None) -> Memory:

@@ -9,7 +9,7 @@ from runs import TARGETS, compiles_for_a_gpu, compiles_for_a_tpu, finished, gptj
 from targets import small
 
 from gptjax.cli import run_verb
-from gptjax.config import Mesh, Run
+from gptjax.config import ConfigError, Mesh, Run
 from gptjax.plan import advice, compiled, devices, estimate, machines, roofline, vocabulary
 from gptjax.plan.flops import Flops
 from gptjax.plan.program import Collective, Traffic
@@ -159,6 +159,16 @@ def test_a_mistake_is_one_line(capfd, words, message):
     assert out == ""
     assert message in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_a_program_that_jax_cannot_read_is_refused_with_the_way_out(run, made, monkeypatch):
+    def fails(self):
+        raise jax.errors.JaxRuntimeError("INTERNAL: sees 3\nsource line")
+
+    monkeypatch.setattr(type(made.executable), "as_text", fails)
+    refusal = r"--topology cpu:1: jax \S+ cannot read .*; install .*pip install 'gptjax\[plan\]' \(INTERNAL: sees 3\)$"
+    with pytest.raises(ConfigError, match=refusal):
+        estimated(run, made, 2**40)
 
 
 def test_two_topologies_make_one_table():
