@@ -31,15 +31,16 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., in] -> [..., features], in the dtype of x."""
-        std, transposed = nn.initializers.normal(self.init_std), self.has_variable("params", TRANSPOSED)
-        if transposed:
+        if self.has_variable("params", TRANSPOSED):
             kernel: jax.Array = self.get_variable("params", TRANSPOSED)
+            multiplied = product_by_columns
         else:
+            std = nn.initializers.normal(self.init_std)
             kernel = self.param("kernel", std, (x.shape[-1], self.features), jnp.float32)
+            multiplied = product
         bias = None
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
-        multiplied = product_by_columns if transposed else product
         out = multiplied(x, kernel.astype(x.dtype), x.dtype, bias)
         return checkpoint_name(out, self.name or "linear")
 
